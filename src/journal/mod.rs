@@ -1,0 +1,173 @@
+//! Bytes that no remote has. One sparse data file per dirty inode, with a header that says whose it is.
+//!
+//! * Nothing here is ever evicted; only a confirmed upload, or the user's own delete, takes a file out.
+//! * A file that is only partly local (its clean rest is still on the remote) has a log beside it, one record for each range
+//!   that is valid here, appended before the write is acknowledged. A file that is wholly here needs no log.
+//! * The data file tells its own size and, after a crash, its own mtime.
+//! * The journal never sees the network and never the store: who calls it keeps both in step. The order of a write-back is
+//!   in `doc/storage.md`.
+
+mod header;
+mod log;
+mod recovery;
+mod staged;
+
+pub use header::{Base, Header, Identity};
+pub use recovery::Found;
+pub use staged::{Confirmed, Snapshot, Staged};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::model::{Ino, RangeSet};
+use crate::space::Space;
+use crate::sys::{Clock, Disk, DiskFile, Open};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Locks that keep two first writes of one inode apart; inodes share them by their number.
+const STAGING_LOCKS: usize = 64;
+
+/// Disk bytes taken by a header and a log, charged for each staged file (one block of 4 KiB each).
+const OVERHEAD_BYTES: u64 = 8192;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a clean file brings along when it is staged.
+pub struct Clean {
+    /// The data file, already at the path that was asked for.
+    pub file: Arc<dyn DiskFile>,
+    /// Bytes that are valid in it.
+    pub present: RangeSet,
+}
+
+/// What all parts share.
+struct Shared {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    space: Arc<Space>,
+    dir: PathBuf,
+}
+
+/// The journal of one drive.
+pub struct Journal {
+    shared: Arc<Shared>,
+    files: Mutex<HashMap<Ino, Arc<Staged>>>,
+    staging: Vec<Mutex<()>>,
+}
+
+impl Shared {
+    fn path(&self, ino: Ino, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{ino}.{suffix}"))
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, which is made where it is absent. Call [`Journal::recover`] before anything else.
+    pub fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: &Path, space: Arc<Space>) -> Result<Journal> {
+        disk.make_dirs(dir).context("make the journal directory")?;
+        let shared = Arc::new(Shared { disk, clock, space, dir: dir.to_owned() });
+        let staging = (0..STAGING_LOCKS).map(|_| Mutex::new(())).collect();
+        Ok(Journal { shared, files: Mutex::new(HashMap::new()), staging })
+    }
+
+    /// The staged file of an inode.
+    pub fn get(&self, ino: Ino) -> Option<Arc<Staged>> {
+        lock(&self.files).get(&ino).cloned()
+    }
+
+    /// How many files are staged, and their bytes on disk.
+    pub fn totals(&self) -> (u64, u64) {
+        let files: Vec<Arc<Staged>> = lock(&self.files).values().cloned().collect();
+        (files.len() as u64, files.iter().map(|f| f.disk_bytes()).sum())
+    }
+
+    /// Stages a new, empty file. `NoSpace`: the bound on the disk does not allow it now.
+    pub fn create(&self, identity: Identity, mtime_ns: i64) -> Result<Arc<Staged>> {
+        self.stage(identity, None, mtime_ns, 0, |path, disk| {
+            // A leftover of a crash before the row was written: never acknowledged, so empty it.
+            let file = disk.open(path, Open::Create)?;
+            file.set_len(0)?;
+            Ok(Clean { file, present: RangeSet::new() })
+        })
+    }
+
+    /// Stages a file of `size` bytes whose clean version is `base`.
+    ///
+    /// `bring` puts the data file at the path it is given (by a rename from the cache, say) and tells what is valid in it.
+    /// Returns the file that is there already when another caller was first. The caller then writes its row.
+    pub fn stage(
+        &self,
+        identity: Identity,
+        base: Option<Base>,
+        mtime_ns: i64,
+        size: u64,
+        bring: impl FnOnce(&Path, &dyn Disk) -> std::io::Result<Clean>,
+    ) -> Result<Arc<Staged>> {
+        let ino = identity.ino;
+        let _alone = lock(&self.staging[ino.get() as usize % STAGING_LOCKS]);
+        if let Some(there) = self.get(ino) {
+            return Ok(there);
+        }
+        let room = self.shared.space.reserve(OVERHEAD_BYTES)?;
+        let doing = format!("stage inode {ino}");
+        let path = self.shared.path(ino, "data");
+        let clean = bring(&path, self.shared.disk.as_ref()).context(&doing)?;
+        let stat = clean.file.stat().context(&doing)?;
+        if stat.size != size {
+            clean.file.set_len(size).context(&doing)?;
+        }
+        clean.file.set_mtime(mtime_ns).context(&doing)?;
+        let header = Header::new(identity, base, clean.present.iter().collect());
+        header.create(self.shared.disk.as_ref(), &self.shared.path(ino, "head")).context(&doing)?;
+        let staged = Staged::new(self.shared.clone(), clean.file, header, clean.present, size, mtime_ns)?;
+        room.commit(OVERHEAD_BYTES);
+        let staged = Arc::new(staged);
+        lock(&self.files).insert(ino, staged.clone());
+        Ok(staged)
+    }
+
+    /// Ends the staging of a file whose bytes the remote has, or whose user deleted it. `take` may move the data file away
+    /// first (into the cache). Later writes through the returned handle fail with `Stale` and look for the file anew.
+    ///
+    /// With `generation`, only if nothing was written since; [`Confirmed::Newer`] says that something was.
+    pub fn finish(
+        &self,
+        ino: Ino,
+        generation: Option<u64>,
+        agree: impl FnOnce(&Staged, u64) -> Result<()>,
+        take: impl FnOnce(&Path, &Arc<dyn DiskFile>, u64) -> bool,
+    ) -> Result<Confirmed> {
+        let Some(staged) = self.get(ino) else { return Ok(Confirmed::Gone) };
+        staged.retire(generation, agree, take, || {
+            lock(&self.files).remove(&ino);
+        })
+    }
+
+    /// Drops a staged file without keeping its bytes: its user deleted it.
+    pub fn discard(&self, ino: Ino) -> Result<()> {
+        self.finish(ino, None, |_, _| Ok(()), |_, _, _| false).map(drop)
+    }
+
+    /// Makes the names of the journal's files durable.
+    pub fn sync_names(&self) -> Result<()> {
+        self.shared.disk.sync_dir(&self.shared.dir).context("sync the journal directory")
+    }
+
+    /// Brings sizes and times of all staged files that changed since the last call; for the rows.
+    pub fn changed(&self) -> Vec<Arc<Staged>> {
+        let files: Vec<Arc<Staged>> = lock(&self.files).values().cloned().collect();
+        files.into_iter().filter(|f| f.take_changed()).collect()
+    }
+
+    /// All staged files.
+    pub fn all(&self) -> Vec<Arc<Staged>> {
+        lock(&self.files).values().cloned().collect()
+    }
+
+    /// The error for a handle whose file was taken out of the journal meanwhile.
+    fn stale(ino: Ino) -> Error {
+        Error::new(Kind::Stale, format!("inode {ino} is no longer staged"))
+    }
+}
