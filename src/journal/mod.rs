@@ -42,6 +42,15 @@ pub struct Clean {
     pub present: RangeSet,
 }
 
+impl Clean {
+    /// An empty data file at `path`, nothing of which is valid yet. What is there is a leftover that was never acknowledged.
+    pub fn nothing(path: &Path, disk: &dyn Disk) -> std::io::Result<Clean> {
+        let file = disk.open(path, Open::Create)?;
+        file.set_len(0)?;
+        Ok(Clean { file, present: RangeSet::new() })
+    }
+}
+
 /// What all parts share.
 struct Shared {
     disk: Arc<dyn Disk>,
@@ -85,12 +94,7 @@ impl Journal {
 
     /// Stages a new, empty file. `NoSpace`: the bound on the disk does not allow it now.
     pub fn create(&self, identity: Identity, mtime_ns: i64) -> Result<Arc<Staged>> {
-        self.stage(identity, None, mtime_ns, 0, |path, disk| {
-            // A leftover of a crash before the row was written: never acknowledged, so empty it.
-            let file = disk.open(path, Open::Create)?;
-            file.set_len(0)?;
-            Ok(Clean { file, present: RangeSet::new() })
-        })
+        self.stage(identity, None, mtime_ns, 0, Clean::nothing)
     }
 
     /// Stages a file of `size` bytes whose clean version is `base`.
@@ -148,6 +152,30 @@ impl Journal {
     /// Drops a staged file without keeping its bytes: its user deleted it.
     pub fn discard(&self, ino: Ino) -> Result<()> {
         self.finish(ino, None, |_, _| Ok(()), |_, _, _| false).map(drop)
+    }
+
+    /// Gives a staged file, found after a crash, to another inode.
+    pub fn renumber(&self, staged: &Arc<Staged>, ino: Ino) -> Result<()> {
+        let old = staged.ino();
+        let doing = format!("journal file of inode {old}");
+        let disk = &self.shared.disk;
+        let header = staged.header();
+        let (size, mtime_ns) = staged.size_and_mtime();
+        let identity = Identity { ino, path: header.path_bytes(), remote_id: header.remote_id };
+        // Nothing of a lost version can be fetched: what is not here reads as zeros.
+        let whole = Header::new(identity, None, Vec::new());
+        whole.create(disk.as_ref(), &self.shared.path(ino, "head")).context(&doing)?;
+        disk.rename(&self.shared.path(old, "data"), &self.shared.path(ino, "data")).context(&doing)?;
+        for suffix in ["head", "log"] {
+            let _ = disk.remove(&self.shared.path(old, suffix));
+        }
+        let file = disk.open(&self.shared.path(ino, "data"), Open::Existing).context(&doing)?;
+        let present = std::iter::once(0..size).collect();
+        let staged = Staged::new(self.shared.clone(), file, whole, present, size, mtime_ns)?;
+        let mut files = lock(&self.files);
+        files.remove(&old);
+        files.insert(ino, Arc::new(staged));
+        Ok(())
     }
 
     /// Makes the names of the journal's files durable.

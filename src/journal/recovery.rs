@@ -51,7 +51,7 @@ impl Journal {
             None => None,
         };
         let (Some(ino), Some(header)) = (ino, header.filter(|h| h.ino() == ino)) else {
-            shared.space.charge(stat.allocated);
+            shared.space.occupied(stat.allocated);
             return Ok(Found::Unknown { ino, path, size: stat.size });
         };
         let mut present: RangeSet = match (header.logged, power_lost) {
@@ -76,7 +76,7 @@ impl Journal {
             kept = Some(Log::new(log, good));
         }
         present.truncate(stat.size);
-        shared.space.charge(stat.allocated + OVERHEAD_BYTES);
+        shared.space.occupied(stat.allocated + OVERHEAD_BYTES);
         let staged = Staged::recovered(shared.clone(), file, header, present, stat)?;
         if let Some(log) = kept {
             staged.set_log(log);

@@ -145,6 +145,24 @@ impl Store {
         }
     }
 
+    /// Drops a node that has no name, no view of a remote, and is not held by the kernel; whether it did.
+    pub fn purge(&self, ino: crate::model::Ino) -> Result<bool> {
+        if self.opens.is_held(ino) {
+            return Ok(false);
+        }
+        self.write(|tx| {
+            let needed = ino == crate::model::Ino::ROOT
+                || tx.find_node(ino)?.is_none()
+                || tx.place(ino)?.is_some()
+                || tx.view(ino, 0, Which::Remote)?.is_some()
+                || tx.view(ino, 0, Which::Base)?.is_some();
+            if !needed {
+                tx.remove_node(ino)?;
+            }
+            Ok(!needed)
+        })
+    }
+
     /// Makes every committed transaction durable against a power cut.
     #[allow(clippy::disallowed_methods, reason = "SQLite owns these files; nothing else in the crate opens them")]
     pub fn sync(&self) -> Result<()> {

@@ -1,9 +1,14 @@
-//! Which inodes are open on the mount. In memory: a new worker learns a handle again when the kernel first uses it.
+//! What this worker knows of the kernel's side and of the last looks at the remote. In memory: a new worker learns a handle
+//! again when the kernel first uses it, and looks at the remote again.
 
 use super::lock;
-use crate::model::Ino;
-use std::collections::HashMap;
+use crate::model::{Ino, Version};
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::time::Duration;
+
+/// How many inodes' last looks and last opened versions are kept. What is forgotten is looked at again.
+const REMEMBERED_MAX: usize = 65536;
 
 /// How often an inode is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +29,9 @@ impl OpenCounts {
 #[derive(Default)]
 pub struct Opens {
     counts: Mutex<HashMap<Ino, OpenCounts>>,
+    held: Mutex<HashSet<Ino>>,
+    checked: Mutex<HashMap<Ino, Duration>>,
+    seen: Mutex<HashMap<Ino, Option<Version>>>,
 }
 
 impl Opens {
@@ -38,7 +46,11 @@ impl Opens {
     pub fn closed(&self, ino: Ino, writes: bool) -> OpenCounts {
         let mut counts = lock(&self.counts);
         let Some(count) = counts.get_mut(&ino) else { return OpenCounts::default() };
-        if writes { count.writers = count.writers.saturating_sub(1) } else { count.readers = count.readers.saturating_sub(1) }
+        if writes {
+            count.writers = count.writers.saturating_sub(1);
+        } else {
+            count.readers = count.readers.saturating_sub(1);
+        }
         let left = *count;
         if left.is_closed() {
             counts.remove(&ino);
@@ -49,5 +61,53 @@ impl Opens {
     /// How often `ino` is open.
     pub fn get(&self, ino: Ino) -> OpenCounts {
         lock(&self.counts).get(&ino).copied().unwrap_or_default()
+    }
+
+    /// The kernel still holds this inode, which has lost its name: it must stay until the kernel forgets it.
+    pub fn hold(&self, ino: Ino) {
+        lock(&self.held).insert(ino);
+    }
+
+    /// The kernel holds it no longer; whether it was held without a name.
+    pub fn release(&self, ino: Ino) -> bool {
+        lock(&self.held).remove(&ino)
+    }
+
+    /// Whether the kernel holds it although it has no name.
+    pub fn is_held(&self, ino: Ino) -> bool {
+        lock(&self.held).contains(&ino)
+    }
+
+    /// Notes that the remote's version of a file, or of all children of a directory, was looked at, by the monotonic clock.
+    pub fn set_checked(&self, ino: Ino, at: Duration) {
+        let mut checked = lock(&self.checked);
+        if checked.len() >= REMEMBERED_MAX {
+            checked.clear();
+        }
+        checked.insert(ino, at);
+    }
+
+    /// When the remote was last looked at.
+    pub fn checked(&self, ino: Ino) -> Option<Duration> {
+        lock(&self.checked).get(&ino).copied()
+    }
+
+    /// Notes the version of this open (`None`: written here); whether the last open had the same.
+    pub fn seen(&self, ino: Ino, version: Option<Version>) -> bool {
+        let mut seen = lock(&self.seen);
+        if seen.len() >= REMEMBERED_MAX {
+            seen.clear();
+        }
+        seen.insert(ino, version.clone()).is_some_and(|last| last == version)
+    }
+
+    /// The bytes that were written here are now this version of the remote: pages of the kernel stay right.
+    pub fn became(&self, ino: Ino, version: &Version) {
+        let mut seen = lock(&self.seen);
+        if let Some(last) = seen.get_mut(&ino)
+            && last.is_none()
+        {
+            *last = Some(version.clone());
+        }
     }
 }
