@@ -1,7 +1,14 @@
 //! fourwheel mounts a person's cloud drive as a local directory. `doc` tells how; each room's front door tells the rest.
 
+pub mod cache;
+pub mod drive;
 pub mod error;
+pub mod events;
+pub mod fetch;
+pub mod journal;
 pub mod model;
 pub mod remote;
-pub mod sys;
+pub mod space;
 pub mod store;
+pub mod sync;
+pub mod sys;

@@ -182,6 +182,9 @@ impl Drive {
         directory: Ino,
         work: impl FnOnce(&Drive) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
+        if !self.parts().settings.feed {
+            self.store().opens().use_directory(directory, self.parts().clock.monotonic());
+        }
         match self.is_listed(directory) {
             Ok(true) => Answer::Now(work(self)),
             Err(e) => Answer::Now(Err(e)),

@@ -189,6 +189,11 @@ impl Journal {
         files.into_iter().filter(|f| f.take_changed()).collect()
     }
 
+    /// Whether little of the space that the journal may use is left, so that uploads should not wait for quiet.
+    pub fn is_pressed(&self) -> bool {
+        self.shared.space.available() < self.shared.space.max() / 8
+    }
+
     /// All staged files.
     pub fn all(&self) -> Vec<Arc<Staged>> {
         lock(&self.files).values().cloned().collect()

@@ -54,6 +54,14 @@ impl Node {
         Meta { mtime_ns: Some(self.times.mtime_ns), mode: Some(self.mode), xattrs: Some(self.xattrs.clone()) }
     }
 
+    /// Whether what programs set here differs from what was agreed. Fields that were not agreed on do not count.
+    pub fn meta_differs(&self, agreed: &Meta) -> bool {
+        let mtime = agreed.mtime_ns.is_some_and(|m| m != self.times.mtime_ns)
+            && (self.kind == FileKind::File || (self.kind == FileKind::Directory && self.mtime_set));
+        let mode = self.kind != FileKind::Symlink && agreed.mode.is_some_and(|m| m != self.mode);
+        mtime || mode || agreed.xattrs.as_ref().is_some_and(|x| *x != self.xattrs)
+    }
+
     /// Whether a regular file or link is kept on the remote byte for byte (no device, pipe or socket).
     pub fn is_syncable(&self) -> bool {
         matches!(self.kind, FileKind::File | FileKind::Directory | FileKind::Symlink)

@@ -32,6 +32,7 @@ pub struct Opens {
     held: Mutex<HashSet<Ino>>,
     checked: Mutex<HashMap<Ino, Duration>>,
     seen: Mutex<HashMap<Ino, Option<Version>>>,
+    used: Mutex<HashMap<Ino, Duration>>,
 }
 
 impl Opens {
@@ -109,5 +110,33 @@ impl Opens {
         {
             *last = Some(version.clone());
         }
+    }
+
+    /// The remote calls the same bytes by another tag now.
+    pub fn renamed(&self, ino: Ino, old: &Version, new: &Version) {
+        let mut seen = lock(&self.seen);
+        if let Some(last) = seen.get_mut(&ino)
+            && last.as_ref() == Some(old)
+        {
+            *last = Some(new.clone());
+        }
+    }
+
+    /// Notes that a program looked into a directory.
+    pub fn use_directory(&self, ino: Ino, at: Duration) {
+        let mut used = lock(&self.used);
+        if used.len() >= REMEMBERED_MAX {
+            used.clear();
+        }
+        used.insert(ino, at);
+    }
+
+    /// The directories that were looked into since `since`, the latest first, at most `limit`.
+    pub fn used_directories(&self, since: Duration, limit: usize) -> Vec<Ino> {
+        let mut used = lock(&self.used);
+        used.retain(|_, at| *at >= since);
+        let mut found: Vec<(Duration, Ino)> = used.iter().map(|(ino, at)| (*at, *ino)).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.into_iter().take(limit).map(|(_, ino)| ino).collect()
     }
 }

@@ -498,14 +498,6 @@ impl<'c> Rows<'c> {
             || !remote.same_content(&base)
             || parent != base.parent
             || name != base.shown
-            || meta_differs(&node, &base.meta))
+            || node.meta_differs(&base.meta))
     }
-}
-
-/// Whether what programs set here differs from what was agreed.
-pub(super) fn meta_differs(node: &Node, agreed: &Meta) -> bool {
-    let mtime = agreed.mtime_ns.is_some_and(|m| m != node.times.mtime_ns)
-        && (node.kind == FileKind::File || (node.kind == FileKind::Directory && node.mtime_set));
-    let mode = node.kind != FileKind::Symlink && agreed.mode.is_some_and(|m| m != node.mode);
-    mtime || mode || agreed.xattrs.as_ref().is_some_and(|x| *x != node.xattrs)
 }
