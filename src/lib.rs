@@ -5,6 +5,7 @@ pub mod drive;
 pub mod error;
 pub mod events;
 pub mod fetch;
+pub mod fs;
 pub mod journal;
 pub mod model;
 pub mod remote;

@@ -16,6 +16,8 @@ pub struct DirentPlus {
     pub cookie: u64,
     pub name: Name,
     pub attr: Attr,
+    /// Whether the attributes are known, and not a guess from a listing.
+    pub known: bool,
 }
 
 impl Drive {
@@ -31,9 +33,18 @@ impl Drive {
             let found = drive.store().read(|rows| rows.entries_with_nodes(ino, after, BATCH))?;
             Ok(found
                 .into_iter()
-                .map(|(cookie, name, node)| DirentPlus { cookie, name, attr: drive.attr(&node, true) })
+                .map(|(cookie, name, node)| {
+                    let known = node.meta_known;
+                    DirentPlus { cookie, name, attr: drive.attr(&node, true), known }
+                })
                 .collect())
         })
+    }
+
+    /// The attributes of a directory, as they are known, for `.` and `..`.
+    pub fn dot(&self, ino: Ino) -> crate::error::Result<Attr> {
+        let node = self.store().read(|rows| rows.node(ino))?;
+        Ok(self.attr(&node, true))
     }
 
     /// The directory that holds this one; the root holds itself.

@@ -142,6 +142,15 @@ impl Drive {
         self.bring_row_up_to_date(ino)
     }
 
+    /// [`Drive::fsync`] on a thread that may block: a disk can take long.
+    pub fn fsync_later(&self, ino: Ino) -> Answer<()> {
+        let drive = self.clone();
+        Answer::later(async move {
+            let work = tokio::task::spawn_blocking(move || drive.fsync(ino));
+            work.await.unwrap_or_else(|e| Err(Error::new(Kind::Disk, format!("fsync: {e}"))))
+        })
+    }
+
     /// Makes what was written durable on this disk.
     pub fn fsync(&self, ino: Ino) -> Result<()> {
         if let Some(staged) = self.parts().journal.get(ino) {
