@@ -1,6 +1,6 @@
 //! `lookup`, `getattr`, `setattr`, `readlink`.
 
-use super::{Answer, Caller, Drive, META_WAIT, absent};
+use super::{Answer, Drive, META_WAIT, absent};
 use crate::error::{Error, Kind, Result};
 use crate::events::Wish;
 use crate::model::{FileKind, Ino, Name};
@@ -186,7 +186,7 @@ impl Drive {
 
     /// Where a symbolic link points to.
     pub fn readlink(&self, ino: Ino) -> Answer<Vec<u8>> {
-        let target = |node: Node| match (node.kind, node.target) {
+        let target = move |node: Node| match (node.kind, node.target) {
             (FileKind::Symlink, target) => Ok(target),
             _ => Err(Error::new(Kind::Invalid, format!("inode {ino} is no symbolic link"))),
         };

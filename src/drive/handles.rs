@@ -21,7 +21,6 @@ impl Fh {
 
 /// What a worker keeps with a handle.
 pub(super) struct Handle {
-    pub(super) ino: Ino,
     pub(super) pattern: Mutex<Pattern>,
 }
 
@@ -39,7 +38,7 @@ impl Handles {
 
     pub(super) fn add(&self, ino: Ino, writes: bool) -> Fh {
         let fh = Fh(self.next.fetch_add(1, Ordering::Relaxed) << 1 | u64::from(writes));
-        let handle = Arc::new(Handle { ino, pattern: Mutex::default() });
+        let handle = Arc::new(Handle { pattern: Mutex::default() });
         self.open.write().unwrap_or_else(PoisonError::into_inner).insert(fh, handle);
         fh
     }
@@ -59,7 +58,7 @@ impl Drive {
         if let Some(handle) = self.inner.handles.find(fh) {
             return handle;
         }
-        let handle = Arc::new(Handle { ino, pattern: Mutex::default() });
+        let handle = Arc::new(Handle { pattern: Mutex::default() });
         let mut open = self.inner.handles.open.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = !open.contains_key(&fh);
         let handle = open.entry(fh).or_insert(handle).clone();

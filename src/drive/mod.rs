@@ -18,12 +18,13 @@ mod statfs;
 mod write;
 mod xattr;
 
+pub use xattr::SetXattr;
 pub use attributes::{Attr, SetAttr, SetTime};
 pub use create::NewNode;
 pub use directory::{Dirent, DirentPlus};
 pub use handles::Fh;
 pub use open::{Opened, Access};
-pub use recover::Recovered;
+pub use recover::{Recovered, recover};
 pub use rename::RenameMode;
 pub use statfs::Statfs;
 
@@ -202,7 +203,7 @@ impl Drive {
     fn purge(&self, ino: Ino) -> Result<()> {
         if self.store().purge(ino)? {
             self.parts().journal.discard(ino)?;
-            self.parts().cache.remove(ino, None);
+            self.parts().cache.remove(ino, None)?;
         }
         Ok(())
     }

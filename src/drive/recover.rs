@@ -4,7 +4,7 @@ use super::Drive;
 use crate::error::Result;
 use crate::journal::{Base, Found, Journal, Staged};
 use crate::model::{FileKind, Ino, Name};
-use crate::store::{Content, Node, NodeTimes, Store, Tx, Which};
+use crate::store::{Content, Node, NodeTimes, Store, Tx};
 use crate::sys::Disk;
 use std::path::Path;
 use std::sync::Arc;

@@ -40,6 +40,8 @@ pub struct Clean {
     pub file: Arc<dyn DiskFile>,
     /// Bytes that are valid in it.
     pub present: RangeSet,
+    /// What it is charged at the [`Space`] already.
+    pub allocated: u64,
 }
 
 impl Clean {
@@ -47,8 +49,18 @@ impl Clean {
     pub fn nothing(path: &Path, disk: &dyn Disk) -> std::io::Result<Clean> {
         let file = disk.open(path, Open::Create)?;
         file.set_len(0)?;
-        Ok(Clean { file, present: RangeSet::new() })
+        Ok(Clean { file, present: RangeSet::new(), allocated: 0 })
     }
+}
+
+/// A data file that leaves the journal.
+pub struct Leaving<'a> {
+    pub path: &'a Path,
+    pub file: &'a Arc<dyn DiskFile>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it is charged at the [`Space`]; who takes the file takes the charge.
+    pub charged: u64,
 }
 
 /// What all parts share.
@@ -126,6 +138,7 @@ impl Journal {
         let header = Header::new(identity, base, clean.present.iter().collect());
         header.create(self.shared.disk.as_ref(), &self.shared.path(ino, "head")).context(&doing)?;
         let staged = Staged::new(self.shared.clone(), clean.file, header, clean.present, size, mtime_ns)?;
+        staged.take_over(clean.allocated);
         room.commit(OVERHEAD_BYTES);
         let staged = Arc::new(staged);
         lock(&self.files).insert(ino, staged.clone());
@@ -141,7 +154,7 @@ impl Journal {
         ino: Ino,
         generation: Option<u64>,
         agree: impl FnOnce(&Staged, u64) -> Result<()>,
-        take: impl FnOnce(&Path, &Arc<dyn DiskFile>, u64) -> bool,
+        take: impl FnOnce(Leaving<'_>) -> bool,
     ) -> Result<Confirmed> {
         let Some(staged) = self.get(ino) else { return Ok(Confirmed::Gone) };
         staged.retire(generation, agree, take, || {
@@ -151,7 +164,7 @@ impl Journal {
 
     /// Drops a staged file without keeping its bytes: its user deleted it.
     pub fn discard(&self, ino: Ino) -> Result<()> {
-        self.finish(ino, None, |_, _| Ok(()), |_, _, _| false).map(drop)
+        self.finish(ino, None, |_, _| Ok(()), |_| false).map(drop)
     }
 
     /// Gives a staged file, found after a crash, to another inode.

@@ -76,8 +76,10 @@ impl Journal {
             kept = Some(Log::new(log, good));
         }
         present.truncate(stat.size);
-        shared.space.occupied(stat.allocated + OVERHEAD_BYTES);
-        let staged = Staged::recovered(shared.clone(), file, header, present, stat)?;
+        shared.space.occupied(OVERHEAD_BYTES);
+        let staged = Staged::new(shared.clone(), file, header, present, stat.size, stat.mtime_ns)?;
+        // Its valid pages are what it owes; holes among them are counted too, and given back with the rest.
+        staged.take_over(0);
         if let Some(log) = kept {
             staged.set_log(log);
         }

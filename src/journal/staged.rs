@@ -2,13 +2,12 @@
 
 use super::header::{Base, Header};
 use super::log::{Log, Mark};
-use super::{Journal, OVERHEAD_BYTES, Shared, lock};
+use super::{Journal, Leaving, OVERHEAD_BYTES, Shared, lock};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{Ino, RangeSet};
-use crate::sys::{DiskFile, FileStat, Open};
+use crate::sys::{DiskFile, Open};
 use bytes::Bytes;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,17 +84,14 @@ impl Staged {
         Ok(Staged { ino, shared, file, changed: AtomicBool::new(true), state: Mutex::new(state) })
     }
 
-    /// A file found after a crash, whose space is accounted for already.
-    pub(super) fn recovered(
-        shared: Arc<Shared>,
-        file: Arc<dyn DiskFile>,
-        header: Header,
-        present: RangeSet,
-        stat: FileStat,
-    ) -> Result<Staged> {
-        let staged = Staged::new(shared, file, header, present, stat.size, stat.mtime_ns)?;
-        // Holes do not count as charged: a write into one is accounted for twice at most until the file is done.
-        Ok(staged)
+    /// Takes over the charge of a file that was renamed in: what counts is its valid pages.
+    pub(super) fn take_over(&self, allocated: u64) {
+        let charged = lock(&self.state).charged.total();
+        if allocated > charged {
+            self.shared.space.released(allocated - charged);
+        } else {
+            self.shared.space.occupied(charged - allocated);
+        }
     }
 
     /// Goes on with a log found after a crash.
@@ -405,7 +401,7 @@ impl Staged {
         &self,
         generation: Option<u64>,
         agree: impl FnOnce(&Staged, u64) -> Result<()>,
-        take: impl FnOnce(&Path, &Arc<dyn DiskFile>, u64) -> bool,
+        take: impl FnOnce(Leaving<'_>) -> bool,
         forget: impl FnOnce(),
     ) -> Result<Confirmed> {
         let mut state = lock(&self.state);
@@ -418,7 +414,7 @@ impl Staged {
         agree(self, state.size)?;
         let data = self.shared.path(self.ino, "data");
         let charged = state.charged.total();
-        if !take(&data, &self.file, state.size) {
+        if !take(Leaving { path: &data, file: &self.file, size: state.size, charged }) {
             // Already gone is as good: nothing of it counts any more.
             let _ = self.shared.disk.remove(&data);
             self.shared.space.released(charged);

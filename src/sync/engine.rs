@@ -5,7 +5,7 @@ use super::plan::{Facts, Step, plan};
 use super::queue::Queue;
 use super::{Shared, SyncParts};
 use crate::error::{Error, Kind, Result, Retry};
-use crate::events::{Want, Wish};
+use crate::events::Want;
 use crate::model::{FileKind, Ino};
 use crate::store::{Event, Rows, Which};
 use std::collections::HashSet;

@@ -115,11 +115,18 @@ impl Shared {
         Ok(entry)
     }
 
+    /// Drops cached blocks of an inode but those of `keep`. It is only cache: a failure costs space, not bytes.
+    fn forget_blocks(&self, ino: Ino, keep: Option<&crate::model::Version>) {
+        if let Err(e) = self.parts.cache.remove(ino, keep) {
+            tracing::warn!("{e}");
+        }
+    }
+
     /// Drops the rows, the journal file and the blocks of an inode that neither side and no program needs.
     fn drop_if_unneeded(&self, ino: Ino) -> Result<()> {
         if self.store().purge(ino)? {
             self.parts.journal.discard(ino)?;
-            self.parts.cache.remove(ino, None);
+            self.forget_blocks(ino, None);
         }
         Ok(())
     }

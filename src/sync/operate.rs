@@ -3,7 +3,7 @@
 use super::Shared;
 use super::observe::Observer;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, FileKind, Ino, Meta, Name, RemotePath};
+use crate::model::{Entry, FileKind, Ino, Meta, Name, RemotePath, Version};
 use crate::remote::{Condition, Place};
 use crate::store::{Content, Node, Rows, Tx, View, Which};
 use std::sync::Arc;
@@ -245,7 +245,7 @@ impl Shared {
         let directory = node.kind == FileKind::Directory;
         if goal.place.path == from.path {
             // Only how it is shown differs.
-            self.store().write(|tx| renamed(tx, ino, &goal, None))?;
+            self.store().write(|tx| renamed(tx, ino, &goal, None).map(drop))?;
             return Ok(Progress::Went);
         }
         let mut condition = Condition::Absent;
@@ -281,7 +281,9 @@ impl Shared {
                     tx.set_view(other, 0, Which::Base, None)?;
                 }
                 renamed(tx, ino, &goal, Some(&entry))
-            })?,
+            })?
+            .into_iter()
+            .for_each(|(old, new)| self.retag(ino, &old, &new)),
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Precondition | Kind::Exists) => {
                 drop(call);
                 self.look(&from).await?;
@@ -351,15 +353,22 @@ impl Shared {
             Ok(changed)
         })?;
         if let Some((old, new)) = renamed {
-            self.parts.cache.rename_version(ino, &old, &new);
-            self.parts.store.opens().renamed(ino, &old, &new);
+            self.retag(ino, &old, &new);
         }
         Ok(Progress::Went)
     }
 
+    /// The remote calls the same bytes by another tag now.
+    fn retag(&self, ino: Ino, old: &Version, new: &Version) {
+        if let Err(e) = self.parts.cache.rename_version(ino, old, new) {
+            tracing::warn!("{e}");
+        }
+        self.store().opens().renamed(ino, old, new);
+    }
+
     /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
     /// gets another one and is sent under it.
-    pub(super) async fn keep_both(&self, ino: Ino) -> Result<Progress> {
+    pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
         let (node, view) = self.store().read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         let Some(view) = view else { return Ok(Progress::Went) };
         if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
@@ -437,8 +446,9 @@ fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
     Ok(false)
 }
 
-/// Notes that the remote has an inode at its new place.
-fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Result<()> {
+/// Notes that the remote has an inode at its new place; returns the old and new tag where the move changed it.
+fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Result<Option<(Version, Version)>> {
+    let mut retagged = None;
     for which in [Which::Remote, Which::Base] {
         let Some(mut view) = tx.view(ino, 0, which)? else { continue };
         let before = view.version.clone();
@@ -456,10 +466,12 @@ fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Res
             if let (Content::Version(old), Some(new)) = (&node.content, &view.version)
                 && Some(old) == before.as_ref()
             {
+                retagged = Some((old.clone(), new.clone()));
                 node.content = Content::Version(new.clone());
                 tx.set_node(&node)?;
             }
         }
     }
-    tx.set_failure(ino, None, 0)
+    tx.set_failure(ino, None, 0)?;
+    Ok(retagged)
 }

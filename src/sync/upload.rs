@@ -189,9 +189,10 @@ impl Shared {
             ino,
             Some(generation),
             |_, size| agree(true, size),
-            |path, file, size| {
-                let present = std::iter::once(0..size).collect();
-                match self.parts.cache.adopt(path, ino, &version, size, file.clone(), present) {
+            |leaving| {
+                let present = std::iter::once(0..leaving.size).collect();
+                let file = leaving.file.clone();
+                match self.parts.cache.adopt(leaving.path, ino, &version, leaving.size, file, present, leaving.charged) {
                     Ok(_) => true,
                     Err(e) => {
                         tracing::warn!("inode {ino} is saved, but not kept in the cache: {e}");
@@ -202,7 +203,7 @@ impl Shared {
         )?;
         match confirmed {
             Confirmed::Done => {
-                self.parts.cache.remove(ino, Some(&version));
+                self.forget_blocks(ino, Some(&version));
                 self.store().opens().became(ino, &version);
                 self.rates.saved(self.parts.clock.wall_ns());
             }
