@@ -1,5 +1,6 @@
 //! fourwheel mounts a person's cloud drive as a local directory. `doc` tells how; each room's front door tells the rest.
 
+pub mod app;
 pub mod cache;
 pub mod drive;
 pub mod error;

@@ -36,7 +36,7 @@ impl Handles {
         Handles { next: AtomicU64::new(seed >> 8), open: RwLock::default() }
     }
 
-    pub(super) fn add(&self, ino: Ino, writes: bool) -> Fh {
+    pub(super) fn add(&self, writes: bool) -> Fh {
         let fh = Fh(self.next.fetch_add(1, Ordering::Relaxed) << 1 | u64::from(writes));
         let handle = Arc::new(Handle { pattern: Mutex::default() });
         self.open.write().unwrap_or_else(PoisonError::into_inner).insert(fh, handle);

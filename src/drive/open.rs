@@ -79,7 +79,7 @@ impl Drive {
 
     /// Gives a handle.
     pub(super) fn opened(&self, ino: Ino, access: Access, new: bool) -> Opened {
-        let fh = self.inner.handles.add(ino, access.write);
+        let fh = self.inner.handles.add(access.write);
         self.store().opens().opened(ino, access.write);
         let keep_cache = !new && self.same_as_last_open(ino);
         Opened { fh, keep_cache }

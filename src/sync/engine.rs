@@ -88,8 +88,13 @@ impl crate::store::Listener for Sync {
 }
 
 impl Sync {
-    /// Starts the tasks on the current runtime.
-    pub fn start(parts: SyncParts, settings: SyncSettings, wants: mpsc::Receiver<Want>) -> Sync {
+    /// Starts the tasks on the current runtime. `listen` gives who is told of changes in the store; it tells this `Sync` too.
+    pub fn start(
+        parts: SyncParts,
+        settings: SyncSettings,
+        wants: mpsc::Receiver<Want>,
+        listen: impl FnOnce(&Sync) -> Arc<dyn crate::store::Listener>,
+    ) -> Sync {
         let names = Names::new(parts.remote.capabilities(), &settings.host);
         let shared = Arc::new(Shared {
             parts,
@@ -107,6 +112,7 @@ impl Sync {
             hurry: Arc::new(Notify::new()),
             stop: watch::Sender::new(false),
         };
+        sync.shared.parts.store.listen(listen(&sync));
         tokio::spawn(super::wants::serve(sync.shared.clone(), wants));
         if !sync.shared.settings.safe_mode {
             tokio::spawn(super::feed::watch(sync.shared.clone(), sync.stop.subscribe()));
