@@ -35,7 +35,9 @@ fn what_is_stored_is_read_and_the_rest_is_missing() {
         assert!(read_right(&file, 1, middle * PIECE, PIECE));
         assert!(fill(&file, 1), "size {size}");
         assert!(file.is_complete() && file.missing(0..size).is_empty() && file.verified_complete().unwrap());
-        assert!(read_right(&file, 1, 0, size) && read_right(&file, 1, size / 3, size / 2) && read_right(&file, 1, size, 9));
+        assert!(
+            read_right(&file, 1, 0, size) && read_right(&file, 1, size / 3, size / 2) && read_right(&file, 1, size, 9)
+        );
         assert_eq!(file.present_bytes(), size);
         assert_eq!(file.hold().unwrap().data().stat().unwrap().size, size);
     }
@@ -215,7 +217,10 @@ fn eviction_works_before_any_scan() {
         assert!(fill(&world.cache.file(ino(n), &version(1, 0), MIB).unwrap(), 1));
         assert!(world.space.used() <= 8 * MIB && world.on_disk() <= 8 * MIB);
     }
-    assert!((1..=7).all(|n| world.cache.lookup(ino(n), &version(1, 0)).is_none()), "files of earlier processes go first");
+    assert!(
+        (1..=7).all(|n| world.cache.lookup(ino(n), &version(1, 0)).is_none()),
+        "files of earlier processes go first"
+    );
     world.cache.scan();
     assert_eq!(world.space.used(), world.on_disk());
 }

@@ -49,7 +49,8 @@ fn a_taken_file_brings_its_bytes_and_leaves_the_cache() {
 fn a_rotten_piece_is_not_taken() {
     let disk = MemDisk::new(1 << 30, 1);
     assert!(fill(&world(&disk).cache.file(ino(1), &version(1, 0), MIB).unwrap(), 1));
-    let path = disk.files(Path::new("/cache")).into_iter().find(|p| p.extension().is_some_and(|e| e == "data")).unwrap();
+    let path =
+        disk.files(Path::new("/cache")).into_iter().find(|p| p.extension().is_some_and(|e| e == "data")).unwrap();
     disk.open(&path, Open::Existing).unwrap().write_at(b"rot", PIECE).unwrap();
     let taken = world(&disk).cache.take(ino(1), &version(1, 0), Path::new("/journal/1")).unwrap().unwrap();
     assert_eq!(taken.present.missing(0..MIB), [PIECE..2 * PIECE]);
@@ -72,7 +73,10 @@ fn an_adopted_file_is_cache_of_its_new_version() {
         let _ = store(&world.cache.file(ino, &version(2, 0), size).unwrap(), 2, 0, 1).unwrap();
         let present = RangeSet::from_iter([0..size]);
         let file = world.cache.adopt(from, ino, &version(2, 0), size, staged, present, held).unwrap();
-        assert!(file.is_complete() && file.verified_complete().unwrap() && read_right(&file, 2, 0, size), "size {size}");
+        assert!(
+            file.is_complete() && file.verified_complete().unwrap() && read_right(&file, 2, 0, size),
+            "size {size}"
+        );
         assert_eq!(file.hold().unwrap().data().stat().unwrap().size, size);
         assert_eq!(world.space.used(), world.on_disk(), "size {size}");
     }

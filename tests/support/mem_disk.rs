@@ -186,9 +186,12 @@ impl World {
     }
 
     fn forget_unlinked(&mut self, inode: u64) {
-        if !self.names.values().any(|linked| *linked == inode) && !self.durable_names.values().any(|linked| *linked == inode) {
+        if !self.names.values().any(|linked| *linked == inode)
+            && !self.durable_names.values().any(|linked| *linked == inode)
+        {
             // Open descriptors keep only the number; reading a file that has no name left gives nothing.
-            let pending = self.since_sync_dir.iter().any(|change| matches!(change, NameChange::Link(_, i) if *i == inode));
+            let pending =
+                self.since_sync_dir.iter().any(|change| matches!(change, NameChange::Link(_, i) if *i == inode));
             if !pending {
                 self.inodes.remove(&inode);
             }
