@@ -163,17 +163,18 @@ impl Shared {
     /// The remote has our bytes: the row agrees, and the journal file becomes the cache's.
     fn confirm(&self, ino: Ino, goal: &Goal, entry: &Entry, meta: &Meta, generation: Option<u64>) -> Result<Progress> {
         let version = entry.version.clone().ok_or_else(|| Error::new(Kind::Corrupt, "the remote gave no version"))?;
-        let agree = |clean: bool, size: u64| {
+        let agree = |clean: Option<(u64, i64)>| {
             self.store().write(|tx| {
                 tx.remove_session(ino)?;
                 if tx.find_node(ino)?.is_none() {
                     return Ok(());
                 }
                 self.settle(tx, ino, goal, entry, meta)?;
-                if clean {
+                if let Some((size, mtime_ns)) = clean {
                     let mut node = tx.node(ino)?;
                     node.content = Content::Version(version.clone());
                     node.size = size;
+                    node.times.mtime_ns = mtime_ns;
                     tx.set_node(&node)?;
                 }
                 Ok(())
@@ -181,14 +182,14 @@ impl Shared {
         };
         let Some(generation) = generation else {
             // An empty file that was never staged. If it was staged meanwhile, what was written follows.
-            let clean = self.parts.journal.get(ino).is_none();
-            agree(clean, 0)?;
+            let clean = self.parts.journal.get(ino).is_none().then_some((0, meta.mtime_ns.unwrap_or_default()));
+            agree(clean)?;
             return Ok(Progress::Went);
         };
         let confirmed = self.parts.journal.finish(
             ino,
             Some(generation),
-            |_, size| agree(true, size),
+            |size, mtime_ns| agree(Some((size, mtime_ns))),
             |leaving| {
                 let present = std::iter::once(0..leaving.size).collect();
                 let file = leaving.file.clone();
@@ -208,13 +209,13 @@ impl Shared {
                 self.rates.saved(self.parts.clock.wall_ns());
             }
             Confirmed::Newer => {
-                agree(false, 0)?;
+                agree(None)?;
                 if let Some(staged) = self.parts.journal.get(ino) {
                     staged.rebase(Some(Base { version: version.0.clone(), size: entry.size }))?;
                 }
             }
             // Deleted here while it was sent: the planner deletes it there.
-            Confirmed::Gone => agree(false, 0)?,
+            Confirmed::Gone => agree(None)?,
         }
         Ok(Progress::Went)
     }
