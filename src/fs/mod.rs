@@ -1,0 +1,3 @@
+//! Converts between fuser and the drive, answers exactly once, decides nothing.
+
+pub mod session;
