@@ -4,4 +4,4 @@ mod parts;
 mod worker;
 
 pub use parts::{Bound, DATABASE, Ground, Running, Start, pinned, power_lost};
-pub use worker::{listeners, runtime, serve};
+pub use worker::{is_first, listeners, runtime, serve};

@@ -4,17 +4,27 @@ use super::parts::Running;
 use crate::error::{Error, Kind, Result};
 use crate::fs::{Both, Deadlines, DriveFs, Notices, session};
 use crate::keeper::Inherited;
-use fuser::BackgroundSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Whether the kernel holds nothing of an earlier worker.
+pub fn is_first(inherited: &Inherited) -> bool {
+    inherited.init_answer().is_empty()
+}
 
 /// How often sizes and times of files that are being written are brought to their rows.
 const SETTLE_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a stopping worker goes on sending what waits. What is left stays in the journal.
 const FLUSH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Threads that read the kernel's requests.
+const SESSION_THREADS: usize = 3;
+
+/// How long the wait for the session's end blocks a thread at once.
+const WAIT_AT_ONCE: Duration = Duration::from_secs(3600);
 
 /// Threads of the runtime.
 const RUNTIME_THREADS: usize = 4;
@@ -33,7 +43,7 @@ pub fn runtime() -> Result<Runtime> {
 /// `start` makes the running drive; it is given what the store must be told of changes through. `serve_more` starts what else
 /// a drive has (the control socket) once the mount answers.
 pub fn serve(
-    inherited: &mut Inherited,
+    inherited: &Inherited,
     runtime: &Runtime,
     deadlines: Deadlines,
     start: impl FnOnce(Arc<Notices>) -> Result<Running>,
@@ -44,15 +54,15 @@ pub fn serve(
     let notices = Arc::new(notices);
     let running = Arc::new(start(notices.clone())?);
     let filesystem = DriveFs::new(running.drive.clone(), runtime.handle().clone(), deadlines);
-    let session = session::serve(filesystem, &inherited.fuse, &inherited.init, inherited.first)?;
-    let (store, notifier) = (running.store.clone(), session.notifier());
+    let session = session::serve(filesystem, inherited, SESSION_THREADS)?;
+    let (store, notifier) = (running.store.clone(), session.notifier.clone());
     std::thread::spawn(move || Notices::serve(&store, &notifier, &woken));
     // What an earlier worker did not get to tell.
     notices.wake();
     let cache = running.cache.clone();
     std::thread::spawn(move || cache.scan());
     serve_more(&running)?;
-    inherited.set_ready();
+    inherited.ready();
     if running.recovered != Default::default() {
         tracing::info!("recovered: {:?}", running.recovered);
     }
@@ -63,11 +73,11 @@ pub fn serve(
     ended
 }
 
-async fn until_end(running: &Arc<Running>, session: BackgroundSession, inherited: &Inherited) -> Result<()> {
+async fn until_end(running: &Arc<Running>, session: session::Session, inherited: &Inherited) -> Result<()> {
     let listen = |kind| signal(kind).map_err(|e| Error::new(Kind::Disk, format!("listen for signals: {e}")));
     let (mut term, mut int, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
-    let mut unmounted = tokio::task::spawn_blocking(move || session.join());
+    let mut unmounted = tokio::task::spawn_blocking(move || while session.wait(WAIT_AT_ONCE).is_none() {});
     let mut tick = tokio::time::interval(SETTLE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -86,7 +96,7 @@ async fn until_end(running: &Arc<Running>, session: BackgroundSession, inherited
             }
         }
     }
-    if inherited.has_keeper() {
+    if !inherited.orphaned() {
         flush(running).await;
     }
     Ok(())
