@@ -207,10 +207,8 @@ impl Drive {
     /// Writes size and mtime of a staged file to its row; no more than that, and nothing for a clean file.
     pub(super) fn bring_row_up_to_date(&self, ino: Ino) -> Result<()> {
         let Some(staged) = self.parts().journal.get(ino) else { return Ok(()) };
-        let brought = staged.with_facts(|size, mtime_ns| self.bring_row(ino, size, mtime_ns))?;
-        // Its upload was confirmed meanwhile, and the row with it.
-        let _ = brought;
-        Ok(())
+        // `None`: its upload was confirmed meanwhile, and the row with it.
+        staged.with_facts(|size, mtime_ns| self.bring_row(ino, size, mtime_ns)).map(drop)
     }
 
     fn bring_row(&self, ino: Ino, size: u64, mtime_ns: i64) -> Result<()> {

@@ -87,6 +87,8 @@ impl History {
                 *self = History::new();
                 return Next::Start(Duration::ZERO);
             }
+            // Killed from outside, by a person or for lack of memory, while it worked: no fault that a safe mode would cure.
+            Ended::Signal(libc::SIGKILL) if facts.was_ready => return Next::Start(Duration::ZERO),
             _ => {}
         }
         if self.safe && facts.lived > policy.window {
