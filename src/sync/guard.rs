@@ -41,13 +41,20 @@ impl Guard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a call at these places begins; it ends when the answer is dropped.
-    pub(super) fn call(&self, paths: Vec<RemotePath>) -> Call<'_> {
+    /// Notes that a call at these places begins; it ends when the answer is dropped. `None`: another call runs at, above or
+    /// below one of them, and two calls at one place would undo each other.
+    pub(super) fn call(&self, paths: Vec<RemotePath>) -> Option<Call<'_>> {
         let mut state = self.lock();
+        for path in &paths {
+            let above = above(path).any(|p| state.running.contains_key(p));
+            if above || state.running.keys().any(|running| RemotePath::new(running).is_within(path)) {
+                return None;
+            }
+        }
         for path in &paths {
             *state.running.entry(path.as_str().to_owned()).or_default() += 1;
         }
-        Call { guard: self, paths }
+        Some(Call { guard: self, paths })
     }
 
     /// Notes that a listing begins.
@@ -148,7 +155,8 @@ mod tests {
         let p = RemotePath::new;
         let listing = guard.listing();
         assert!(listing.believes(&p("a/b")));
-        let call = guard.call(vec![p("a")]);
+        let call = guard.call(vec![p("a")]).unwrap();
+        assert!(guard.call(vec![p("a/b")]).is_none() && guard.call(vec![p("ab")]).is_some());
         assert!(!listing.believes(&p("a/b")) && listing.believes(&p("ab")));
         drop(call);
         assert!(!listing.believes(&p("a/b")));
@@ -161,7 +169,7 @@ mod tests {
     fn absence_of_a_directory_is_not_believed_while_something_below_is_sent() {
         let guard = Guard::default();
         let p = RemotePath::new;
-        let _call = guard.call(vec![p("d/x")]);
+        let _call = guard.call(vec![p("d/x")]).unwrap();
         let listing = guard.listing();
         assert!(listing.believes(&p("d")) && !listing.believes_absence(&p("d")));
     }

@@ -183,6 +183,10 @@ impl Observer<'_> {
             Content::None => true,
         };
         if clean && !new.same_content(&base) {
+            if self.opens.get(ino).writers > 0 {
+                // It may be written the next moment; the planner takes it, or keeps both, once it is closed.
+                return Ok(());
+            }
             return self.take(tx, ino, entry);
         }
         let meta_news = new.meta != old.meta || unknown;
@@ -273,7 +277,7 @@ impl Observer<'_> {
         };
         let kept = match node.kind {
             FileKind::Directory => !tx.is_empty(ino)?,
-            _ => written,
+            _ => written || self.opens.get(ino).writers > 0,
         };
         if kept {
             return Ok(());

@@ -17,6 +17,8 @@ pub(super) enum Progress {
     Ended,
     /// Something must happen to this inode first.
     Waits(Ino),
+    /// Another call runs at this place.
+    Busy,
 }
 
 /// Where an inode is to be on the remote.
@@ -101,14 +103,11 @@ impl Shared {
         }
         let place = place?;
         let directory = view.kind == FileKind::Directory;
-        if directory && self.guard.is_busy_below(&place.path) {
-            return Err(Error::new(Kind::Unavailable, "something below is still being sent"));
-        }
         let condition = match (&view.version, directory) {
             (Some(version), false) => Condition::Is(version.clone()),
             _ => Condition::Any,
         };
-        let call = self.guard.call(vec![place.path.clone()]);
+        let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
         let outcome = self.remote().remove(&place, directory, &condition).await;
         match outcome {
             Ok(()) => {}
@@ -167,6 +166,12 @@ impl Shared {
             let occupant = self.occupant(rows, ino, &goal)?;
             Ok((node, goal, occupant))
         })?;
+        if self.guard.is_busy(&goal.place.path) {
+            return Ok(Progress::Busy);
+        }
+        if matches!(node.content, Content::Version(_)) {
+            return self.follow_removal(ino);
+        }
         match occupant {
             Occupant::Nobody => {}
             Occupant::Leaving(other, view) if node.kind == FileKind::File && view.kind == FileKind::File => {
@@ -184,9 +189,15 @@ impl Shared {
         }
     }
 
+    /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
+    fn follow_removal(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| self.observer().absent(tx, ino))?;
+        Ok(Progress::Went)
+    }
+
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
         let meta = node.meta();
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -205,7 +216,7 @@ impl Shared {
             return Err(Error::new(Kind::Unavailable, "the link's target is not known yet"));
         };
         let meta = node.meta();
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {
@@ -269,10 +280,9 @@ impl Shared {
             }
             Occupant::Leaving(other, _) | Occupant::Staying(other) => return Ok(Progress::Waits(other)),
         }
-        if directory && (self.guard.is_busy_below(&from.path) || self.guard.is_busy_below(&goal.place.path)) {
-            return Err(Error::new(Kind::Unavailable, "something below is still being sent"));
-        }
-        let call = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]) else {
+            return Ok(Progress::Busy);
+        };
         let source = if directory { None } else { view.version.as_ref() };
         let doing = format!("move {} to {}", from.path, goal.place.path);
         match self.remote().rename(&from, &goal.place, source, &condition).await {
@@ -314,13 +324,13 @@ impl Shared {
         let meta = node.meta();
         let mut entry = None;
         if able {
-            let _call = self.guard.call(vec![place.path.clone()]);
+            let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
             let sent = self.remote().set_meta(&place, directory, view.version.as_ref(), &meta).await;
             match sent {
                 Ok(now) => entry = Some(now),
                 Err(e) if e.kind == Kind::Unsupported => {}
                 Err(e) if matches!(e.kind, Kind::Precondition | Kind::Changed | Kind::NotFound) => {
-                    drop(_call);
+                    drop(call);
                     self.look(&place).await?;
                     return Err(Error::new(Kind::Precondition, e.to_string()));
                 }

@@ -64,6 +64,9 @@ impl Shared {
             Ok((node, goal, rows.view(ino, 0, Which::Remote)?))
         })?;
         let Some(view) = view else { return Ok(Progress::Went) };
+        if self.guard.is_busy(&goal.place.path) {
+            return Ok(Progress::Busy);
+        }
         let condition = view.version.clone().map_or(Condition::Any, Condition::Is);
         let goal = Goal { place: Place { id: view.id.clone(), ..goal.place }, ..goal };
         self.upload(&node, &goal, condition, large).await
@@ -78,9 +81,6 @@ impl Shared {
         large: &Arc<Semaphore>,
     ) -> Result<Progress> {
         let ino = node.ino;
-        if let Content::Version(version) = &node.content {
-            return self.copy_known(node, goal, version.clone(), condition).await;
-        }
         let (body, generation): (Body, Option<u64>) = match self.parts.journal.get(ino) {
             Some(staged) => {
                 if !staged.is_whole() {
@@ -110,7 +110,10 @@ impl Shared {
         let meta = Meta { mtime_ns: Some(mtime_ns), ..node.meta() };
         let doing = format!("upload {}", goal.place.path);
         self.moving.begin(ino, goal.place.path.to_string(), size);
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else {
+            self.moving.end(ino);
+            return Ok(Progress::Busy);
+        };
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
@@ -298,34 +301,6 @@ impl Shared {
         let entry = super::operate::entry_of(view);
         let generation = self.parts.journal.get(ino).map(|staged| staged.generation());
         self.confirm(ino, &goal, &entry, &node.meta(), generation)
-    }
-
-    /// A clean file that the remote lost, or that must be made a second time: its bytes are fetched and sent again.
-    async fn copy_known(
-        self: &Arc<Self>,
-        node: &Node,
-        goal: &Goal,
-        version: crate::model::Version,
-        condition: Condition,
-    ) -> Result<Progress> {
-        let file = self.parts.cache.lookup(node.ino, &version);
-        let Some(bytes) = file.filter(|f| f.is_complete()).and_then(|f| f.read(0, node.size as usize).transpose())
-        else {
-            return Err(Error::new(Kind::Changed, "the remote lost this file, and not all of it is in the cache"));
-        };
-        let request = PutRequest { body: Arc::new(Literal(bytes?)), meta: node.meta(), condition };
-        let _call = self.guard.call(vec![goal.place.path.clone()]);
-        let entry = self.remote().put(&goal.place, request).await?;
-        let meta = node.meta();
-        self.store().write(|tx| {
-            self.settle(tx, node.ino, goal, &entry, &meta)?;
-            let mut node = tx.node(node.ino)?;
-            if let Some(version) = entry.version.clone() {
-                node.content = Content::Version(version);
-            }
-            tx.set_node(&node)
-        })?;
-        Ok(Progress::Went)
     }
 
     /// Fetches what a staged file does not have yet from its base version.
