@@ -1,7 +1,7 @@
 //! Which places of the remote our own calls touch, so that a listing that began before a call ended is not believed there.
 
 use crate::model::RemotePath;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Touched places that are remembered while listings run. When full, the running listings are believed nowhere.
@@ -16,6 +16,8 @@ struct State {
     running: HashMap<String, u32>,
     ended: HashMap<String, u64>,
     listings: HashMap<u64, u32>,
+    /// Places of which something was heard and not believed: to be looked at when they are free.
+    doubted: HashSet<String>,
 }
 
 /// The table of touched places.
@@ -65,6 +67,22 @@ impl Guard {
         Listing { guard: self, began }
     }
 
+    /// Notes that something was heard of a place at which a call of ours runs.
+    pub(super) fn doubt(&self, path: &RemotePath) {
+        self.lock().doubted.insert(path.as_str().to_owned());
+    }
+
+    /// The doubted places at which nothing runs any more; they are doubted no longer.
+    pub(super) fn take_doubted(&self) -> Vec<RemotePath> {
+        let mut state = self.lock();
+        let free = |text: &String| !above(&RemotePath::new(text)).any(|p| state.running.contains_key(p));
+        let found: Vec<String> = state.doubted.iter().filter(|text| free(text)).cloned().collect();
+        for text in &found {
+            state.doubted.remove(text);
+        }
+        found.iter().map(|text| RemotePath::new(text)).collect()
+    }
+
     /// Whether a call runs at or above this place.
     pub(super) fn is_busy(&self, path: &RemotePath) -> bool {
         let state = self.lock();
@@ -88,10 +106,14 @@ fn above(path: &RemotePath) -> impl Iterator<Item = &str> {
 impl Listing<'_> {
     /// Whether what this listing says of a place can be believed: no call of ours touched it, or what holds it, since it began.
     pub(super) fn believes(&self, path: &RemotePath) -> bool {
-        let state = self.guard.lock();
-        self.began >= state.floor
+        let mut state = self.guard.lock();
+        let believed = self.began >= state.floor
             && above(path)
-                .all(|p| !state.running.contains_key(p) && state.ended.get(p).is_none_or(|&ended| ended <= self.began))
+                .all(|p| !state.running.contains_key(p) && state.ended.get(p).is_none_or(|&ended| ended <= self.began));
+        if !believed {
+            state.doubted.insert(path.as_str().to_owned());
+        }
+        believed
     }
 
     /// The same for what it does not list: nothing below may have been touched either.
@@ -156,10 +178,12 @@ mod tests {
         let listing = guard.listing();
         assert!(listing.believes(&p("a/b")));
         let call = guard.call(vec![p("a")]).unwrap();
-        assert!(guard.call(vec![p("a/b")]).is_none() && guard.call(vec![p("ab")]).is_some());
+        assert!(guard.call(vec![p("a/b")]).is_none());
         assert!(!listing.believes(&p("a/b")) && listing.believes(&p("ab")));
+        assert!(guard.call(vec![p("ab")]).is_some() && guard.take_doubted().is_empty());
         drop(call);
         assert!(!listing.believes(&p("a/b")));
+        assert_eq!(guard.take_doubted(), vec![p("a/b")]);
         assert!(!listing.believes_absence(&p("")) || p("").is_root());
         drop(listing);
         assert!(guard.listing().believes(&p("a/b")));
