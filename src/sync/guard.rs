@@ -121,9 +121,14 @@ impl Listing<'_> {
         if !self.believes(path) {
             return false;
         }
-        let state = self.guard.lock();
+        let mut state = self.guard.lock();
         let below = |touched: &str| RemotePath::new(touched).is_within(path);
-        !state.running.keys().any(|p| below(p)) && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p))
+        let believed = !state.running.keys().any(|p| below(p))
+            && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p));
+        if !believed {
+            state.doubted.insert(path.as_str().to_owned());
+        }
+        believed
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) enum Progress {
 }
 
 /// Where an inode is to be on the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
     pub(super) parent: Ino,
     pub(super) name: Name,
@@ -30,6 +31,7 @@ pub(super) struct Goal {
 }
 
 /// What stands at a goal already.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     Nobody,
     /// Deleted here and unchanged there: its place, and for a file its identity, may be taken.
@@ -92,22 +94,29 @@ impl Shared {
     }
 
     pub(super) async fn remove(&self, ino: Ino) -> Result<Progress> {
-        let (view, place, child) = self.store().read(|rows| {
-            let view = rows.view(ino, 0, Which::Remote)?;
-            let child = rows.remote_children(0, ino)?.into_iter().next();
-            Ok((view, super::place_of(rows, ino), child))
-        })?;
-        let Some(view) = view else { return Ok(Progress::Went) };
+        let facts = || {
+            self.store().read(|rows| {
+                let view = rows.view(ino, 0, Which::Remote)?;
+                let child = rows.remote_children(0, ino)?.into_iter().next();
+                let path = rows.remote_path(0, ino)?;
+                Ok((view, path, child, rows.place(ino)?.is_none()))
+            })
+        };
+        let seen = facts()?;
+        let (Some(view), Some(path), child, true) = seen.clone() else { return Ok(Progress::Went) };
         if let Some((child, _)) = child {
             return Ok(Progress::Waits(child));
         }
-        let place = place?;
+        let place = Place { path, id: view.id.clone() };
         let directory = view.kind == FileKind::Directory;
         let condition = match (&view.version, directory) {
             (Some(version), false) => Condition::Is(version.clone()),
             _ => Condition::Any,
         };
         let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
+        if facts()? != seen {
+            return Ok(Progress::Went);
+        }
         let outcome = self.remote().remove(&place, directory, &condition).await;
         match outcome {
             Ok(()) => {}
@@ -189,6 +198,27 @@ impl Shared {
         }
     }
 
+    /// Whether an inode still wants to be at `goal`, and the remote's view of it still is what `condition` was made from.
+    /// Asked once the place is ours: what was read before may have been changed by the call that had it.
+    pub(super) fn is_still(&self, node: &Node, goal: &Goal, condition: &Condition) -> Result<bool> {
+        self.store().read(|rows| {
+            let Some(now) = rows.find_node(node.ino)? else { return Ok(false) };
+            if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
+                return Ok(false);
+            }
+            let again = self.goal(rows, &now)?;
+            let view = rows.view(node.ino, 0, Which::Remote)?;
+            let same = match (&view, condition) {
+                (None, Condition::Absent) => true,
+                (Some(view), Condition::Is(version)) => view.version.as_ref() == Some(version),
+                (Some(view), Condition::Any) => view.version.is_none(),
+                _ => false,
+            };
+            let alone = rows.remote_child(0, goal.parent, &goal.raw)?.is_none_or(|there| there == node.ino);
+            Ok(same && alone && again.place.path == goal.place.path && now.content == node.content)
+        })
+    }
+
     /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
     fn follow_removal(&self, ino: Ino) -> Result<Progress> {
         self.store().write(|tx| self.observer().absent(tx, ino))?;
@@ -198,6 +228,9 @@ impl Shared {
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
+        if !self.is_still(node, goal, &Condition::Absent)? {
+            return Ok(Progress::Went);
+        }
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -217,6 +250,9 @@ impl Shared {
         };
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
+        if !self.is_still(node, goal, &Condition::Absent)? {
+            return Ok(Progress::Went);
+        }
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {
@@ -242,19 +278,22 @@ impl Shared {
 
     /// Moves on the remote what was moved here.
     pub(super) async fn relocate(&self, ino: Ino) -> Result<Progress> {
-        let found = self.store().read(|rows| {
-            let node = rows.node(ino)?;
-            let goal = self.goal(rows, &node)?;
-            let occupant = self.occupant(rows, ino, &goal)?;
-            let circle = match &occupant {
-                Occupant::Staying(other) => is_circle(rows, ino, *other)?,
-                _ => false,
-            };
-            let view = rows.view(ino, 0, Which::Remote)?;
-            Ok((node, goal, occupant, circle, super::place_of(rows, ino)?, view))
-        })?;
-        let (node, mut goal, occupant, circle, from, Some(view)) = found else { return Ok(Progress::Went) };
-        let directory = node.kind == FileKind::Directory;
+        let facts = || {
+            self.store().read(|rows| {
+                let node = rows.node(ino)?;
+                let goal = self.goal(rows, &node)?;
+                let occupant = self.occupant(rows, ino, &goal)?;
+                let circle = match &occupant {
+                    Occupant::Staying(other) => is_circle(rows, ino, *other)?,
+                    _ => false,
+                };
+                let view = rows.view(ino, 0, Which::Remote)?;
+                Ok((node.kind, goal, occupant, circle, super::place_of(rows, ino)?, view))
+            })
+        };
+        let seen = facts()?;
+        let (kind, mut goal, occupant, circle, from, Some(view)) = seen.clone() else { return Ok(Progress::Went) };
+        let directory = kind == FileKind::Directory;
         if goal.place.path == from.path {
             // Only how it is shown differs.
             self.store().write(|tx| renamed(tx, ino, &goal, None).map(drop))?;
@@ -283,6 +322,9 @@ impl Shared {
         let Some(call) = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]) else {
             return Ok(Progress::Busy);
         };
+        if facts()? != seen {
+            return Ok(Progress::Went);
+        }
         let source = if directory { None } else { view.version.as_ref() };
         let doing = format!("move {} to {}", from.path, goal.place.path);
         match self.remote().rename(&from, &goal.place, source, &condition).await {

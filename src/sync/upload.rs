@@ -114,6 +114,10 @@ impl Shared {
             self.moving.end(ino);
             return Ok(Progress::Busy);
         };
+        if !self.is_still(node, goal, &condition)? {
+            self.moving.end(ino);
+            return Ok(Progress::Went);
+        }
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
