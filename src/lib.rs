@@ -6,3 +6,7 @@ pub mod keeper;
 pub mod model;
 pub mod remote;
 pub mod sys;
+
+/// See [`fs::buffers`]: a worker that is killed must not fail the request that it was just being handed.
+#[global_allocator]
+static ALLOCATOR: fs::buffers::TouchingAllocator = fs::buffers::TouchingAllocator;
