@@ -15,3 +15,7 @@ pub mod space;
 pub mod store;
 pub mod sync;
 pub mod sys;
+
+/// See [`fs::buffers`]: a worker that is killed must not fail the request that it was just being handed.
+#[global_allocator]
+static ALLOCATOR: fs::buffers::TouchingAllocator = fs::buffers::TouchingAllocator;
