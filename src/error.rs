@@ -58,6 +58,12 @@ pub enum Kind {
     CrossDevice,
     /// The settings, or the command, cannot be used.
     Config,
+    /// Another process works with this state directory.
+    InUse,
+    /// Written by a newer version of fourwheel.
+    Newer,
+    /// The directory to mount on, or to act on, is not one that can be.
+    MountPoint,
     /// The local disk failed.
     Disk,
 }
@@ -98,6 +104,9 @@ impl Kind {
             Kind::NoAttribute => libc::ENODATA,
             Kind::Range => libc::ERANGE,
             Kind::CrossDevice => libc::EXDEV,
+            Kind::InUse => libc::EBUSY,
+            Kind::Newer => libc::EPROTO,
+            Kind::MountPoint => libc::ENOTDIR,
         }
     }
 

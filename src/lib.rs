@@ -1,5 +1,6 @@
 //! fourwheel mounts a person's cloud drive as a local directory. `doc` tells how; each room's front door tells the rest.
 
+pub mod config;
 pub mod error;
 pub mod model;
 pub mod remote;
