@@ -1,5 +1,6 @@
 //! What can go wrong, as few kinds: one kind has one errno and one retry rule, and both are chosen here and nowhere else.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, from the caller's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Asked, and it is not there.
     NotFound,
