@@ -2,6 +2,8 @@
 
 pub mod app;
 pub mod cache;
+pub mod config;
+pub mod control;
 pub mod drive;
 pub mod error;
 pub mod events;
