@@ -21,6 +21,7 @@ pub mod measure;
 pub mod memory;
 mod meter;
 pub mod names;
+pub mod webdav;
 
 pub use body::{body, collect};
 pub use call::Call;
