@@ -1,6 +1,16 @@
 //! fourwheel mounts a person's cloud drive as a local directory. `doc` tells how; each room's front door tells the rest.
 
+pub mod app;
+pub mod cache;
+pub mod drive;
 pub mod error;
+pub mod events;
+pub mod fetch;
+pub mod fs;
+pub mod journal;
 pub mod model;
 pub mod remote;
+pub mod space;
+pub mod store;
+pub mod sync;
 pub mod sys;
