@@ -147,20 +147,28 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                     }
                     if world.local.is_some() {
                         let local = world.local.map(|(side, _)| side);
-                        assert_eq!(world.remote.map(|r| (r.name, r.content)), local.map(|l| (l.name, l.content)), "{start:?}");
+                        assert_eq!(
+                            world.remote.map(|r| (r.name, r.content)),
+                            local.map(|l| (l.name, l.content)),
+                            "{start:?}"
+                        );
                         assert_eq!(world.base, world.remote, "{start:?}");
                     } else {
                         assert_eq!(world.remote, None, "{start:?}");
                     }
                     if let Some((side, true)) = local {
-                        let kept = world.remote.is_some_and(|r| r.content == side.content) || world.aside.contains(&side.content);
+                        let kept = world.remote.is_some_and(|r| r.content == side.content)
+                            || world.aside.contains(&side.content);
                         assert!(kept, "lost {} from {start:?}", side.content);
                     }
                     // What another client wrote is never overwritten either.
                     if let (Some(remote), Some(base)) = (remote, base)
                         && remote.content != base.content
                     {
-                        assert!(world.remote.is_some_and(|r| r.content == remote.content), "the other's write from {start:?}");
+                        assert!(
+                            world.remote.is_some_and(|r| r.content == remote.content),
+                            "the other's write from {start:?}"
+                        );
                     }
                 }
             }

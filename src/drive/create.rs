@@ -15,7 +15,10 @@ pub enum NewNode {
     Directory,
     Symlink(Vec<u8>),
     /// A pipe, socket or device; kept on this machine only.
-    Special { kind: FileKind, rdev: u32 },
+    Special {
+        kind: FileKind,
+        rdev: u32,
+    },
 }
 
 impl Drive {

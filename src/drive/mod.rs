@@ -18,15 +18,15 @@ mod statfs;
 mod write;
 mod xattr;
 
-pub use xattr::SetXattr;
 pub use attributes::{Attr, SetAttr, SetTime};
 pub use create::NewNode;
 pub use directory::{Dirent, DirentPlus};
 pub use handles::Fh;
-pub use open::{Opened, Access};
+pub use open::{Access, Opened};
 pub use recover::{Recovered, recover};
 pub use rename::RenameMode;
 pub use statfs::Statfs;
+pub use xattr::SetXattr;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};

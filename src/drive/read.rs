@@ -25,9 +25,9 @@ impl Drive {
         if let Some(staged) = self.parts().journal.get(ino) {
             return Ok(Bytesource::Staged(staged));
         }
-        let (node, path, view) = self.store().read(|rows| {
-            Ok((rows.node(ino)?, rows.remote_path(0, ino)?, rows.view(ino, 0, Which::Remote)?))
-        })?;
+        let (node, path, view) = self
+            .store()
+            .read(|rows| Ok((rows.node(ino)?, rows.remote_path(0, ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         regular(&node)?;
         match node.content {
             Content::Version(version) => {
@@ -48,10 +48,9 @@ impl Drive {
 
     /// The base version that a staged file's missing bytes come from.
     pub(super) fn base_target(&self, ino: Ino, staged: Arc<Staged>) -> Result<Target> {
-        let base = staged
-            .header()
-            .base
-            .ok_or_else(|| Error::new(Kind::Corrupt, format!("inode {ino}: bytes are missing and no version has them")))?;
+        let base = staged.header().base.ok_or_else(|| {
+            Error::new(Kind::Corrupt, format!("inode {ino}: bytes are missing and no version has them"))
+        })?;
         let (path, view) =
             self.store().read(|rows| Ok((rows.remote_path(0, ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         let place = path.map(|path| Place { path, id: view.and_then(|v| v.id) });

@@ -126,7 +126,9 @@ fn may_replace(tx: &Tx<'_>, source: &Node, target: &Node, name: &Name) -> Result
     match (source.kind == FileKind::Directory, target.kind == FileKind::Directory) {
         (true, false) => Err(Error::new(Kind::NotDirectory, format!("\"{name}\" is no directory"))),
         (false, true) => Err(Error::new(Kind::IsDirectory, format!("\"{name}\" is a directory"))),
-        (true, true) if !tx.is_empty(target.ino)? => Err(Error::new(Kind::NotEmpty, format!("\"{name}\" is not empty"))),
+        (true, true) if !tx.is_empty(target.ino)? => {
+            Err(Error::new(Kind::NotEmpty, format!("\"{name}\" is not empty")))
+        }
         _ => Ok(()),
     }
 }

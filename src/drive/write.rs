@@ -31,7 +31,9 @@ impl Drive {
                 let cache = &self.parts().cache;
                 self.parts().journal.stage(identity, Some(base), mtime_ns, node.size, |to, disk| {
                     match cache.take(ino, version, to) {
-                        Ok(Some(taken)) => Ok(Clean { file: taken.file, present: taken.present, allocated: taken.allocated }),
+                        Ok(Some(taken)) => {
+                            Ok(Clean { file: taken.file, present: taken.present, allocated: taken.allocated })
+                        }
                         Ok(None) => Clean::nothing(to, disk),
                         Err(e) => Err(std::io::Error::from_raw_os_error(e.errno())),
                     }

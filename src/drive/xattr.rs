@@ -38,9 +38,9 @@ impl Drive {
     }
 
     fn own(&self, ino: Ino, name: &str) -> Result<Option<Vec<u8>>> {
-        let (node, view, state) = self.store().read(|rows| {
-            Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?, Self::state(rows, ino)?))
-        })?;
+        let (node, view, state) = self
+            .store()
+            .read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?, Self::state(rows, ino)?)))?;
         Ok(match name {
             "user.fourwheel.state" => Some(state.as_bytes().to_vec()),
             "user.fourwheel.remote_id" => match view.as_ref().and_then(|v| v.id.clone()) {
@@ -88,7 +88,9 @@ impl Drive {
             }
             match (how, xattrs.contains_key(name)) {
                 (SetXattr::Create, true) => return Err(Error::new(Kind::Exists, format!("attribute {name} exists"))),
-                (SetXattr::Replace, false) => return Err(Error::new(Kind::NoAttribute, format!("no attribute {name}"))),
+                (SetXattr::Replace, false) => {
+                    return Err(Error::new(Kind::NoAttribute, format!("no attribute {name}")));
+                }
                 _ => {}
             }
             xattrs.insert(name.to_owned(), value.to_vec());

@@ -143,7 +143,12 @@ impl Fetcher {
                     tries += 1;
                     flights = self.begin(target, at..end);
                 }
-                None => return Err(Error::new(Kind::Unavailable, format!("inode {}: bytes vanish from the cache", target.ino))),
+                None => {
+                    return Err(Error::new(
+                        Kind::Unavailable,
+                        format!("inode {}: bytes vanish from the cache", target.ino),
+                    ));
+                }
             }
         }
         Ok(Bytes::from(out))
@@ -249,7 +254,10 @@ impl Fetcher {
             }
         }
         if at != range.end {
-            return Err(Error::new(Kind::Corrupt, format!("the remote ended after {} of {} bytes", at - range.start, range.end - range.start)));
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("the remote ended after {} of {} bytes", at - range.start, range.end - range.start),
+            ));
         }
         Ok(())
     }

@@ -23,8 +23,18 @@ macro_rules! refuse {
 }
 
 refuse!(
-    ReplyEntry, ReplyAttr, ReplyData, ReplyEmpty, ReplyOpen, ReplyWrite, ReplyCreate, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyStatfs, ReplyXattr, ReplyLseek
+    ReplyEntry,
+    ReplyAttr,
+    ReplyData,
+    ReplyEmpty,
+    ReplyOpen,
+    ReplyWrite,
+    ReplyCreate,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyStatfs,
+    ReplyXattr,
+    ReplyLseek
 );
 
 /// The kernel's word for an error.
@@ -55,8 +65,15 @@ impl DriveFs {
     }
 
     /// Gives an answer to the kernel: now, or when it is there, or when the deadline passes or the caller is interrupted.
-    pub(super) fn answer<T, R, Y>(&self, op: &'static str, tid: u32, deadline: Duration, reply: R, answer: Answer<T>, yes: Y)
-    where
+    pub(super) fn answer<T, R, Y>(
+        &self,
+        op: &'static str,
+        tid: u32,
+        deadline: Duration,
+        reply: R,
+        answer: Answer<T>,
+        yes: Y,
+    ) where
         T: Send + 'static,
         R: Refuse,
         Y: FnOnce(R, T) + Send + 'static,

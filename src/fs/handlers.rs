@@ -57,7 +57,16 @@ impl DriveFs {
         both(convert::ino(parent), convert::name(name))
     }
 
-    fn make(&self, op: &'static str, request: &Request, parent: INodeNo, name: &OsStr, new: NewNode, mode: u32, reply: ReplyEntry) {
+    fn make(
+        &self,
+        op: &'static str,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new: NewNode,
+        mode: u32,
+        reply: ReplyEntry,
+    ) {
         let answer = match Self::at(parent, name) {
             Ok((parent, name)) => self.drive.make(convert::caller(request), parent, &name, new, mode),
             Err(e) => refused(e),
@@ -129,14 +138,8 @@ impl Filesystem for DriveFs {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let change = SetAttr {
-            mode,
-            uid,
-            gid,
-            size,
-            mtime: mtime.map(convert::set_time),
-            atime: atime.map(convert::set_time),
-        };
+        let change =
+            SetAttr { mode, uid, gid, size, mtime: mtime.map(convert::set_time), atime: atime.map(convert::set_time) };
         let answer = convert::ino(ino).map_or_else(refused, |ino| self.drive.setattr(ino, change));
         self.answer("setattr", request.pid(), self.deadlines.request, reply, answer, |reply, attr| {
             reply.attr(&TTL, &convert::attr(&attr));
@@ -145,10 +148,21 @@ impl Filesystem for DriveFs {
 
     fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
         let answer = convert::ino(ino).map_or_else(refused, |ino| self.drive.readlink(ino));
-        self.answer("readlink", request.pid(), self.deadlines.request, reply, answer, |reply, target| reply.data(&target));
+        self.answer("readlink", request.pid(), self.deadlines.request, reply, answer, |reply, target| {
+            reply.data(&target)
+        });
     }
 
-    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
         let new = match FileKind::from_mode(mode) {
             Some(FileKind::File) => NewNode::File,
             Some(kind @ (FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice)) => {
@@ -224,7 +238,16 @@ impl Filesystem for DriveFs {
         });
     }
 
-    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, flags: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
         let exclusive = flags & libc::O_EXCL != 0;
         let answer = match Self::at(parent, name) {
             Ok((parent, name)) => {
@@ -315,7 +338,8 @@ impl Filesystem for DriveFs {
                 }
             }
             for e in entries {
-                let full = reply.add(INodeNo(e.ino.get()), e.cookie + DOTS, convert::file_type(e.kind), e.name.as_os_str());
+                let full =
+                    reply.add(INodeNo(e.ino.get()), e.cookie + DOTS, convert::file_type(e.kind), e.name.as_os_str());
                 if full {
                     break;
                 }
@@ -365,7 +389,16 @@ impl Filesystem for DriveFs {
         });
     }
 
-    fn setxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+    fn setxattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
         let how = match flags {
             libc::XATTR_CREATE => SetXattr::Create,
             libc::XATTR_REPLACE => SetXattr::Replace,
@@ -387,7 +420,8 @@ impl Filesystem for DriveFs {
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let names = convert::ino(ino).and_then(|ino| self.drive.listxattr(ino));
-        let list = names.map(|names| names.into_iter().flat_map(|name| [name.into_bytes(), vec![0]].concat()).collect());
+        let list =
+            names.map(|names| names.into_iter().flat_map(|name| [name.into_bytes(), vec![0]].concat()).collect());
         sized("listxattr", reply, size, list);
     }
 

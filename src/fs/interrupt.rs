@@ -47,7 +47,9 @@ mod tests {
     #[test]
     fn blocked_ignored_and_harmless_signals_interrupt_nobody() {
         let status = |pnd: &str, blk: &str, ign: &str, cgt: &str| {
-            format!("Name:\tcat\nSigPnd:\t{pnd}\nShdPnd:\t0000000000000000\nSigBlk:\t{blk}\nSigIgn:\t{ign}\nSigCgt:\t{cgt}\n")
+            format!(
+                "Name:\tcat\nSigPnd:\t{pnd}\nShdPnd:\t0000000000000000\nSigBlk:\t{blk}\nSigIgn:\t{ign}\nSigCgt:\t{cgt}\n"
+            )
         };
         let (none, int, child) = ("0000000000000000", "0000000000000002", "0000000000010000");
         assert!(is_interrupted(&status(int, none, none, none)));

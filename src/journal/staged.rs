@@ -70,17 +70,8 @@ impl Staged {
         let ino = header.ino().ok_or_else(|| Error::new(Kind::Corrupt, "a journal header without an inode"))?;
         let charged = present.iter().map(|r| pages(&r)).collect();
         let last_write = shared.clock.monotonic();
-        let state = State {
-            header,
-            present,
-            charged,
-            size,
-            mtime_ns,
-            log: None,
-            snapshot: None,
-            last_write,
-            retired: false,
-        };
+        let state =
+            State { header, present, charged, size, mtime_ns, log: None, snapshot: None, last_write, retired: false };
         Ok(Staged { ino, shared, file, changed: AtomicBool::new(true), state: Mutex::new(state) })
     }
 
@@ -365,7 +356,13 @@ impl Staged {
         let whence = if data { libc::SEEK_DATA } else { libc::SEEK_HOLE };
         // SAFETY: the descriptor is open; its file position is used by nobody (all reads and writes name their offset).
         let found = unsafe { libc::lseek(fd.as_raw_fd(), offset as i64, whence) };
-        if found >= 0 { Some(found as u64) } else if data { None } else { plain }
+        if found >= 0 {
+            Some(found as u64)
+        } else if data {
+            None
+        } else {
+            plain
+        }
     }
 
     /// Takes the content as it is now for an upload. `Unavailable`: not all of it is here yet (a fill runs).
@@ -464,7 +461,10 @@ impl Snapshot {
             return Err(changed());
         }
         if read != buf.len() {
-            return Err(Error::new(Kind::Corrupt, format!("the journal file of inode {} is too short", self.staged.ino)));
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("the journal file of inode {} is too short", self.staged.ino),
+            ));
         }
         Ok(Bytes::from(buf))
     }

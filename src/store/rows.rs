@@ -149,11 +149,9 @@ impl<'c> Rows<'c> {
 
     /// The inode that a name leads to.
     pub fn child(&self, parent: Ino, name: &Name) -> Result<Option<Ino>> {
-        self.one(
-            "SELECT ino FROM names WHERE parent = ? AND name = ?",
-            (parent.get() as i64, name.as_bytes()),
-            |row| ino_of(row.get(0)?),
-        )
+        self.one("SELECT ino FROM names WHERE parent = ? AND name = ?", (parent.get() as i64, name.as_bytes()), |row| {
+            ino_of(row.get(0)?)
+        })
     }
 
     /// The node that a name leads to.
@@ -320,11 +318,9 @@ impl<'c> Rows<'c> {
 
     /// The inodes that the planner must look at, oldest first, at most `limit` above `after`.
     pub fn pending(&self, after: u64, limit: usize) -> Result<Vec<Ino>> {
-        self.many(
-            "SELECT ino FROM pending WHERE ino > ? ORDER BY ino LIMIT ?",
-            (after as i64, limit as i64),
-            |row| ino_of(row.get(0)?),
-        )
+        self.many("SELECT ino FROM pending WHERE ino > ? ORDER BY ino LIMIT ?", (after as i64, limit as i64), |row| {
+            ino_of(row.get(0)?)
+        })
     }
 
     /// Whether the planner must look at this inode.
@@ -442,7 +438,8 @@ impl<'c> Rows<'c> {
 
     /// Numbers for `statfs`: how many inodes, and how many bytes in files.
     pub fn totals(&self) -> Result<(u64, u64)> {
-        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Option<i64>>(1)?.unwrap_or(0) as u64));
+        let read =
+            |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Option<i64>>(1)?.unwrap_or(0) as u64));
         Ok(self.one("SELECT count(*), sum(size) FROM nodes WHERE kind = 0", [], read)?.unwrap_or((0, 0)))
     }
 
@@ -454,11 +451,23 @@ impl<'c> Rows<'c> {
             .collect();
         let rules = [
             ("a name leads to no inode", "SELECT count(*) FROM names WHERE ino NOT IN (SELECT ino FROM nodes)"),
-            ("a name is in no directory", "SELECT count(*) FROM names WHERE parent NOT IN (SELECT ino FROM nodes WHERE kind = 1)"),
+            (
+                "a name is in no directory",
+                "SELECT count(*) FROM names WHERE parent NOT IN (SELECT ino FROM nodes WHERE kind = 1)",
+            ),
             ("an inode has two names", "SELECT count(*) FROM (SELECT 1 FROM names GROUP BY ino HAVING count(*) > 1)"),
             ("a view belongs to no inode", "SELECT count(*) FROM views WHERE ino NOT IN (SELECT ino FROM nodes)"),
-            ("two inodes are at one place of the remote", "SELECT count(*) FROM (SELECT 1 FROM views WHERE which = 0 AND id IS NULL GROUP BY remote_no, parent, name HAVING count(*) > 1)"),
-            ("a clean file has no base", &format!("SELECT count(*) FROM nodes WHERE kind = {} AND content = 1 AND ino IN (SELECT ino FROM names) AND ino NOT IN (SELECT ino FROM views WHERE which = 1)", kind_number(FileKind::File))),
+            (
+                "two inodes are at one place of the remote",
+                "SELECT count(*) FROM (SELECT 1 FROM views WHERE which = 0 AND id IS NULL GROUP BY remote_no, parent, name HAVING count(*) > 1)",
+            ),
+            (
+                "a clean file has no base",
+                &format!(
+                    "SELECT count(*) FROM nodes WHERE kind = {} AND content = 1 AND ino IN (SELECT ino FROM names) AND ino NOT IN (SELECT ino FROM views WHERE which = 1)",
+                    kind_number(FileKind::File)
+                ),
+            ),
         ];
         for (what, sql) in rules {
             let n = self.count(sql, [])?;

@@ -70,7 +70,9 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
         }
         newer if newer > VERSION => Err(Error::new(
             Kind::Config,
-            format!("drive.db has layout {newer}, this program knows {VERSION}: it was written by a newer fourwheel; upgrade this one"),
+            format!(
+                "drive.db has layout {newer}, this program knows {VERSION}: it was written by a newer fourwheel; upgrade this one"
+            ),
         )),
         other => Err(Error::new(Kind::Corrupt, format!("drive.db has the unknown layout {other}"))),
     }

@@ -239,9 +239,9 @@ impl<'c> Tx<'c> {
     /// Notes why an inode cannot be saved; `None` clears it.
     pub fn set_failure(&mut self, ino: Ino, reason: Option<&str>, at_ns: i64) -> Result<()> {
         match reason {
-            Some(reason) => self
-                .run("INSERT OR REPLACE INTO failures VALUES(?, ?, ?)", (ino.get() as i64, reason, at_ns))
-                .map(drop),
+            Some(reason) => {
+                self.run("INSERT OR REPLACE INTO failures VALUES(?, ?, ?)", (ino.get() as i64, reason, at_ns)).map(drop)
+            }
             None => self.run("DELETE FROM failures WHERE ino = ?", [ino.get() as i64]).map(drop),
         }
     }

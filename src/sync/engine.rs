@@ -260,7 +260,9 @@ impl Sync {
                         backoff.min(Duration::from_secs(5))
                     }
                     // Written during its upload, or somebody else was first: look again after the quiet time.
-                    (Kind::Changed | Kind::Precondition | Kind::Stale, _) => self.shared.settings.write_back.max(backoff / 4),
+                    (Kind::Changed | Kind::Precondition | Kind::Stale, _) => {
+                        self.shared.settings.write_back.max(backoff / 4)
+                    }
                     (_, Retry::Later) => e.retry_after.unwrap_or(backoff),
                     (Kind::SignIn | Kind::QuotaFull, _) => backoff,
                     _ => REFUSED,
@@ -268,7 +270,8 @@ impl Sync {
                 let reason = e.to_string();
                 tracing::warn!("inode {ino}: {reason}");
                 self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
-                let lasting = e.kind.retry() == Retry::Never && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale);
+                let lasting = e.kind.retry() == Retry::Never
+                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale);
                 if lasting {
                     let at = self.shared.parts.clock.wall_ns();
                     if let Err(e) = self.shared.store().write(|tx| tx.set_failure(ino, Some(&reason), at)) {
@@ -286,7 +289,8 @@ impl Sync {
         self.shared.store().read(|rows| {
             let Some(node) = rows.find_node(ino)? else { return Ok(Ready::Nothing) };
             let place = rows.place(ino)?;
-            let local_only = place.as_ref().is_some_and(|(_, name)| is_local_only(&settings.local_only, name.as_bytes()));
+            let local_only =
+                place.as_ref().is_some_and(|(_, name)| is_local_only(&settings.local_only, name.as_bytes()));
             let (base, remote) = (rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?);
             let facts = Facts {
                 node: &node,
@@ -327,7 +331,11 @@ impl Sync {
         if let Some(staged) = self.shared.parts.journal.get(ino) {
             last = last.max(staged.last_write()).min(now);
         }
-        let quiet = if opens.writers > 0 { QUIET_OPEN.max(self.shared.settings.write_back) } else { self.shared.settings.write_back };
+        let quiet = if opens.writers > 0 {
+            QUIET_OPEN.max(self.shared.settings.write_back)
+        } else {
+            self.shared.settings.write_back
+        };
         let at = last + quiet.min(QUIET_MAX);
         (at > now).then_some(at)
     }

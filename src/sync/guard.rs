@@ -94,8 +94,7 @@ impl Listing<'_> {
         }
         let state = self.guard.lock();
         let below = |touched: &str| RemotePath::new(touched).is_within(path);
-        !state.running.keys().any(|p| below(p))
-            && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p))
+        !state.running.keys().any(|p| below(p)) && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p))
     }
 }
 

@@ -3,9 +3,9 @@
 //! One task decides (`engine`), many act. What a crash interrupts is seen again in the views; only upload sessions are kept.
 //! `drive` is reached through the store and [`crate::events`] alone.
 
-mod guard;
 mod engine;
 mod feed;
+mod guard;
 mod listing;
 mod names;
 mod observe;

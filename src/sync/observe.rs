@@ -228,7 +228,9 @@ impl Observer<'_> {
     /// Shows the remote's content in place of a clean one. With a handle open, the name gets a new inode, and the handle
     /// keeps the version that it opened, as after a rename over it on a local disk.
     pub(super) fn take(&self, tx: &mut Tx<'_>, ino: Ino, entry: &Entry) -> Result<()> {
-        let (Some(view), Some((parent, name))) = (tx.view(ino, 0, Which::Remote)?, tx.place(ino)?) else { return Ok(()) };
+        let (Some(view), Some((parent, name))) = (tx.view(ino, 0, Which::Remote)?, tx.place(ino)?) else {
+            return Ok(());
+        };
         let mut node = tx.node(ino)?;
         let mut at = ino;
         if node.kind == FileKind::File && !self.opens.get(ino).is_closed() {
@@ -308,7 +310,9 @@ impl Observer<'_> {
 
     /// Gives what is shown under a name that the remote needs another, free one: the remote keeps its name.
     pub(super) fn set_aside(&self, tx: &mut Tx<'_>, node: &Node) -> Result<Name> {
-        let Some((parent, name)) = tx.place(node.ino)? else { return Err(crate::error::Error::new(crate::error::Kind::Stale, "a nameless inode cannot be set aside")) };
+        let Some((parent, name)) = tx.place(node.ino)? else {
+            return Err(crate::error::Error::new(crate::error::Kind::Stale, "a nameless inode cannot be set aside"));
+        };
         let aside = self.names.conflict_name(&name, self.now_ns, |n| Ok(tx.child(parent, n)?.is_some()))?;
         tx.remove_name(parent, &name)?;
         tx.add_name(parent, &aside, node.ino)?;

@@ -42,7 +42,8 @@ impl Shared {
         let place = rows.place(node.ino)?;
         let (parent, name) = place.ok_or_else(|| Error::new(Kind::Stale, format!("inode {} was deleted", node.ino)))?;
         let directory = rows.remote_path(0, parent)?;
-        let directory = directory.ok_or_else(|| Error::new(Kind::Unavailable, "its directory is not on the remote yet"))?;
+        let directory =
+            directory.ok_or_else(|| Error::new(Kind::Unavailable, "its directory is not on the remote yet"))?;
         let raw = match rows.view(node.ino, 0, Which::Base)? {
             // The provider's spelling of a name that was not changed here is kept.
             Some(base) if base.parent == parent && base.shown == name => base.name,
@@ -275,15 +276,17 @@ impl Shared {
         let source = if directory { None } else { view.version.as_ref() };
         let doing = format!("move {} to {}", from.path, goal.place.path);
         match self.remote().rename(&from, &goal.place, source, &condition).await {
-            Ok(entry) => self.store().write(|tx| {
-                if let Some(other) = replaced {
-                    tx.set_view(other, 0, Which::Remote, None)?;
-                    tx.set_view(other, 0, Which::Base, None)?;
-                }
-                renamed(tx, ino, &goal, Some(&entry))
-            })?
-            .into_iter()
-            .for_each(|(old, new)| self.retag(ino, &old, &new)),
+            Ok(entry) => self
+                .store()
+                .write(|tx| {
+                    if let Some(other) = replaced {
+                        tx.set_view(other, 0, Which::Remote, None)?;
+                        tx.set_view(other, 0, Which::Base, None)?;
+                    }
+                    renamed(tx, ino, &goal, Some(&entry))
+                })?
+                .into_iter()
+                .for_each(|(old, new)| self.retag(ino, &old, &new)),
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Precondition | Kind::Exists) => {
                 drop(call);
                 self.look(&from).await?;
@@ -325,7 +328,8 @@ impl Shared {
             }
         }
         let renamed = self.store().write(|tx| {
-            let (Some(mut base), Some(mut remote)) = (tx.view(ino, 0, Which::Base)?, tx.view(ino, 0, Which::Remote)?) else {
+            let (Some(mut base), Some(mut remote)) = (tx.view(ino, 0, Which::Base)?, tx.view(ino, 0, Which::Remote)?)
+            else {
                 return Ok(None);
             };
             let before = remote.version.clone();

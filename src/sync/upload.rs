@@ -3,9 +3,9 @@
 //! Order: bytes are in the journal → the remote acknowledges, size and hash compared (the remote's duty, law 4) → the row
 //! agrees → the journal file becomes the cache's. A crash between two steps leaves more than is needed, never less.
 
+use super::Shared;
 use super::engine::{LARGE, not_filled};
 use super::operate::{Goal, Progress};
-use super::Shared;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Sink, Target};
 use crate::journal::{Base, Confirmed, Snapshot};
@@ -192,7 +192,8 @@ impl Shared {
             |leaving| {
                 let present = std::iter::once(0..leaving.size).collect();
                 let file = leaving.file.clone();
-                match self.parts.cache.adopt(leaving.path, ino, &version, leaving.size, file, present, leaving.charged) {
+                match self.parts.cache.adopt(leaving.path, ino, &version, leaving.size, file, present, leaving.charged)
+                {
                     Ok(_) => true,
                     Err(e) => {
                         tracing::warn!("inode {ino} is saved, but not kept in the cache: {e}");
@@ -307,7 +308,8 @@ impl Shared {
         condition: Condition,
     ) -> Result<Progress> {
         let file = self.parts.cache.lookup(node.ino, &version);
-        let Some(bytes) = file.filter(|f| f.is_complete()).and_then(|f| f.read(0, node.size as usize).transpose()) else {
+        let Some(bytes) = file.filter(|f| f.is_complete()).and_then(|f| f.read(0, node.size as usize).transpose())
+        else {
             return Err(Error::new(Kind::Changed, "the remote lost this file, and not all of it is in the cache"));
         };
         let request = PutRequest { body: Arc::new(Literal(bytes?)), meta: node.meta(), condition };
@@ -330,7 +332,8 @@ impl Shared {
         let Some(staged) = self.parts.journal.get(ino) else { return Ok(()) };
         let Some(base) = staged.header().base else { return Ok(()) };
         let place = self.place(ino)?;
-        let target = Target { ino, version: base.version(), size: base.size, place, sink: Sink::Journal(staged.clone()) };
+        let target =
+            Target { ino, version: base.version(), size: base.size, place, sink: Sink::Journal(staged.clone()) };
         for gap in staged.missing(0..base.size) {
             self.parts.fetcher.bring(&target, gap).await?;
         }
@@ -365,7 +368,8 @@ impl SessionUpload<'_> {
         let at_once = if limits.parallel { PARTS_AT_ONCE } else { 1 };
         while !todo.is_empty() {
             let batch: Vec<u32> = (0..at_once).filter_map(|_| todo.pop()).collect();
-            let sent = futures_util::future::join_all(batch.into_iter().map(|number| self.part(&session, &row, number))).await;
+            let sent =
+                futures_util::future::join_all(batch.into_iter().map(|number| self.part(&session, &row, number))).await;
             let mut failed = None;
             for part in sent {
                 match part {
@@ -432,7 +436,8 @@ impl SessionUpload<'_> {
     async fn begin(&self, limits: &crate::remote::UploadSessions) -> Result<SessionRow> {
         let size = self.body.size();
         let least = size.div_ceil(u64::from(limits.parts_max.max(1)));
-        let part_bytes = (8 << 20_u64).max(limits.part_bytes_min).max(least.next_multiple_of(1 << 20)).min(limits.part_bytes_max);
+        let part_bytes =
+            (8 << 20_u64).max(limits.part_bytes_min).max(least.next_multiple_of(1 << 20)).min(limits.part_bytes_max);
         let session = self.shared.remote().begin(&self.goal.place, size, self.meta, self.condition).await?;
         let row = SessionRow {
             ino: self.ino,
