@@ -8,6 +8,7 @@ pub mod events;
 pub mod fetch;
 pub mod fs;
 pub mod journal;
+pub mod keeper;
 pub mod model;
 pub mod remote;
 pub mod space;

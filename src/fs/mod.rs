@@ -9,6 +9,7 @@ mod convert;
 mod handlers;
 mod interrupt;
 mod notify;
+pub mod session;
 
 pub use notify::{Both, Notices};
 
