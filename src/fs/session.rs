@@ -23,7 +23,8 @@ fn failed(what: &str) -> Error {
 pub fn serve(filesystem: impl Filesystem, fuse: &OwnedFd, init: &[u8], first: bool) -> Result<BackgroundSession> {
     let mut pair: [RawFd; 2] = [0; 2];
     // SAFETY: `pair` has room for two descriptors.
-    if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr()) } != 0 {
+    if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr()) } != 0
+    {
         return Err(failed("socketpair"));
     }
     // SAFETY: socketpair(2) just returned both, and nobody else has them.

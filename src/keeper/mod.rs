@@ -112,7 +112,13 @@ fn keep(options: &mut KeeperOptions, fuse: &OwnedFd, signals: &libc::sigset_t) -
         deaths.rotate_right(1);
         deaths[0] = Some(now);
         let often = deaths[DEATHS_MAX - 1].is_some_and(|oldest| now.duration_since(oldest) < DEATHS_WITHIN);
-        exec = if !page.was_ready() { &first } else if often { &safe } else { &later };
+        exec = if !page.was_ready() {
+            &first
+        } else if often {
+            &safe
+        } else {
+            &later
+        };
         if often {
             pause(Duration::from_millis(200));
         }

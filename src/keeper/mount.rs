@@ -50,14 +50,20 @@ pub fn prepare(mount_point: &Path) -> Result<PathBuf> {
                 tracing::warn!("cleaned up a stale mount at {}", clean.display());
             }
             _ if there.kind == SUBTYPE => {
-                let why = format!("\"{}\" is mounted there already; run \"fourwheel unmount {}\" first", there.source, clean.display());
+                let why = format!(
+                    "\"{}\" is mounted there already; run \"fourwheel unmount {}\" first",
+                    there.source,
+                    clean.display()
+                );
                 return Err(unusable(&clean, &why));
             }
             _ => return Err(unusable(&clean, &format!("a {} file system is mounted there", there.kind))),
         }
     }
     let found = std::fs::canonicalize(&clean).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => unusable(&clean, &format!("it does not exist; run \"mkdir -p {}\"", clean.display())),
+        io::ErrorKind::NotFound => {
+            unusable(&clean, &format!("it does not exist; run \"mkdir -p {}\"", clean.display()))
+        }
         _ => unusable(&clean, &e.to_string()),
     })?;
     let entries = std::fs::read_dir(&found).map_err(|e| match e.kind() {
@@ -172,7 +178,11 @@ pub fn unmount_lazily(mount_point: &Path) -> Result<()> {
         let done = unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
         let error = io::Error::last_os_error();
         // EINVAL: it is not mounted, which is what was wanted.
-        return if done == 0 || error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(refuse(error.to_string())) };
+        return if done == 0 || error.raw_os_error() == Some(libc::EINVAL) {
+            Ok(())
+        } else {
+            Err(refuse(error.to_string()))
+        };
     }
     let output = Command::new("fusermount3")
         .args(["-u", "-z", "--"])
