@@ -261,8 +261,6 @@ impl<'d> Mount<'d> {
     fn end(&mut self, how: libc::c_int) {
         self.ended.store(true, Relaxed);
         if let Some(mut keeper) = self.keeper.take() {
-            let mut all = children(keeper.id());
-            all.push(keeper.id());
             if how == libc::SIGTERM {
                 signal(keeper.id(), how);
                 let end = Instant::now() + Duration::from_secs(20);
@@ -270,7 +268,9 @@ impl<'d> Mount<'d> {
                     std::thread::sleep(Duration::from_millis(20));
                 }
             }
-            for pid in all.into_iter().filter(|pid| alive(*pid)) {
+            // Stopped first: it would otherwise replace the worker, or tell it to end in good order.
+            signal(keeper.id(), libc::SIGSTOP);
+            for pid in children(keeper.id()).into_iter().chain([keeper.id()]) {
                 signal(pid, libc::SIGKILL);
             }
             // Reaps it; it was killed.
