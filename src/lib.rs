@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod cache;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drive;

@@ -21,6 +21,8 @@ pub struct Ground {
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub remote: Arc<dyn Remote>,
+    /// Opened by the caller: what is known of the remote is in it.
+    pub store: Arc<Store>,
     /// Holds `drive.db` and `journal/`.
     pub state_dir: PathBuf,
     /// Holds `cache/`.
@@ -67,7 +69,6 @@ impl Running {
     /// Opens the state, recovers what a crash left, and starts the synchronisation on the current runtime.
     ///
     /// `listen` is called once with the synchronisation, to name who is told of changes before anything runs.
-    /// `Corrupt`: the database is damaged; nothing was changed. `Config`: it was written by a newer program.
     pub fn start(
         ground: Ground,
         bound: Bound,
@@ -75,10 +76,9 @@ impl Running {
         settings: SyncSettings,
         listen: impl FnOnce(&Sync) -> Arc<dyn crate::store::Listener>,
     ) -> Result<Running> {
-        let Ground { disk, clock, remote, state_dir, cache_dir } = ground;
+        let Ground { disk, clock, remote, store, state_dir, cache_dir } = ground;
         disk.make_dirs(&state_dir).context(format!("make {}", state_dir.display()))?;
         disk.make_dirs(&cache_dir).context(format!("make {}", cache_dir.display()))?;
-        let store = Arc::new(Store::open(&state_dir.join(DATABASE))?);
         let space = Space::new(disk.clone(), cache_dir.clone(), bound.max_bytes, bound.min_free_bytes);
         let metered = store.clone();
         space.add_meter(Box::new(move || metered.disk_bytes()));

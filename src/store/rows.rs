@@ -288,6 +288,11 @@ impl<'c> Rows<'c> {
         self.many("SELECT ino FROM views WHERE remote_no = ? AND which = 0", [remote_no], |row| ino_of(row.get(0)?))
     }
 
+    /// How many inodes the remote has.
+    pub fn remote_count(&self, remote_no: u32) -> Result<u64> {
+        self.count("SELECT count(*) FROM views WHERE remote_no = ? AND which = 0", [remote_no])
+    }
+
     /// The path on the remote of a directory or file, by the remote's own view. `None`: the remote does not have it.
     pub fn remote_path(&self, remote_no: u32, ino: Ino) -> Result<Option<RemotePath>> {
         let mut parts: Vec<String> = Vec::new();

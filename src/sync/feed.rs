@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 /// The fact under which the feed's cursor is kept.
 const CURSOR: &str = "cursor";
-/// The fact that says that a sweep of the whole tree has ended once.
-const SWEPT: &str = "swept";
+/// The fact that says when the last sweep of the whole tree ended, nanoseconds since 1970.
+pub const SWEPT: &str = "swept";
 /// A directory counts as in use for this long after a program last looked into it.
 const IN_USE: Duration = Duration::from_secs(180);
 /// Directories that are listed again in one round.
@@ -74,7 +74,7 @@ async fn changes(shared: &Arc<Shared>) {
         shared.heard(&outcome);
         match outcome {
             Ok(cursor) => {
-                shared.keep_fact(SWEPT, "1");
+                shared.keep_fact(SWEPT, &shared.parts.clock.wall_ns().to_string());
                 let took = shared.parts.clock.monotonic() - began;
                 if let Some(cursor) = cursor {
                     shared.keep_fact(CURSOR, &cursor);
@@ -150,7 +150,7 @@ async fn apply(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<()> {
     Ok(())
 }
 
-async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Result<()> {
+pub(super) async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Result<()> {
     let mut next = vec![ino];
     while let Some(ino) = next.pop() {
         match shared.list_directory(ino).await {

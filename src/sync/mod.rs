@@ -17,6 +17,7 @@ mod upload;
 mod wants;
 
 pub use engine::{Sync, SyncSettings};
+pub use feed::SWEPT;
 pub use report::{Moving, Report};
 
 use crate::cache::Cache;

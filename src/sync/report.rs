@@ -83,12 +83,49 @@ pub struct Report {
     pub last_error: Option<(i64, String)>,
     /// Directories whose children are not known yet.
     pub unlisted: u64,
+    /// Inodes that the remote has, as far as it is known.
+    pub entries: u64,
 }
 
 impl super::Sync {
     /// The state of the synchronisation now.
     pub fn report(&self) -> Result<Report> {
         self.shared.report()
+    }
+
+    /// Lists `ino`, and all below it, on the remote, and brings the store up to date.
+    pub async fn look_below(&self, ino: Ino) -> Result<()> {
+        let directory = self.shared.store().read(|rows| rows.node(ino))?.kind == crate::model::FileKind::Directory;
+        if directory {
+            return super::feed::list_below(&self.shared, ino, true).await;
+        }
+        match self.shared.place(ino) {
+            Ok(place) => self.shared.look(&place).await.map(drop),
+            // It is new here.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether something at or below `ino` waits to be saved: `None` if nothing does, else the reason why the first cannot be,
+    /// if there is one.
+    pub fn waiting_below(&self, ino: Ino) -> Result<Option<Option<String>>> {
+        self.shared.store().read(|rows| {
+            let mut waiting = None;
+            for pending in rows.pending(0, COUNTED_MAX)? {
+                let Some((_, name)) = rows.place(pending)? else { continue };
+                let new = rows.view(pending, 0, crate::store::Which::Remote)?.is_none();
+                if (new && is_local_only(&self.shared.settings.local_only, name.as_bytes()))
+                    || !rows.is_within(pending, ino)?
+                {
+                    continue;
+                }
+                if let Some(reason) = rows.failure(pending)? {
+                    return Ok(Some(Some(reason)));
+                }
+                waiting = Some(None);
+            }
+            Ok(waiting)
+        })
     }
 }
 
@@ -121,6 +158,7 @@ impl Shared {
                 }
             }
             report.unlisted = rows.unlisted(0, 100_000)?.len() as u64;
+            report.entries = rows.remote_count(0)?;
             Ok(report)
         })?;
         report.uploading = self.moving.lock().values().cloned().collect();
