@@ -16,6 +16,7 @@ mod call;
 mod capability;
 mod contract;
 mod feed;
+pub mod folder;
 pub mod layers;
 pub mod measure;
 pub mod memory;
@@ -29,6 +30,7 @@ pub use capability::{Capabilities, ChangeFeed, MetaSupport, NameRules, RenameDir
 pub use contract::{
     Body, ByteStream, Change, Changes, Condition, Listing, Part, Place, PutRequest, Remote, Session, Source,
 };
+pub use folder::Folder;
 pub use layers::{Settings, wrap};
 pub use measure::Measure;
 pub use memory::Memory;

@@ -1,8 +1,8 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
 use fourwheel::remote::memory::{everything, nothing};
-use fourwheel::remote::{Capabilities, ChangeFeed, Memory, MetaSupport, Remote, UploadSessions};
-use fourwheel::sys::RealClock;
+use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
+use fourwheel::sys::{RealChance, RealClock};
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::sync::Arc;
@@ -54,6 +54,12 @@ fn like_onedrive() -> Capabilities {
     Capabilities { case_sensitive: false, names, rename_replaces: false, sessions: Some(sessions), ..everything() }
 }
 
+async fn folder() -> Option<Opened> {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::connect(dir.path(), Arc::new(RealClock), Arc::new(RealChance::new())).unwrap();
+    Some(Opened { remote: Arc::new(folder), keep: Some(Box::new(dir)) })
+}
+
 /// Every row.
 pub fn rows() -> Vec<Row> {
     vec![
@@ -62,5 +68,6 @@ pub fn rows() -> Vec<Row> {
         memory("memory, like objects", like_objects),
         memory("memory, like an etag tree", like_etag_tree),
         memory("memory, like OneDrive", like_onedrive),
+        row("folder", folder),
     ]
 }
