@@ -56,8 +56,6 @@ pub struct Loopback {
     slow: Duration,
     passthrough: bool,
     paths: Mutex<HashMap<u64, PathBuf>>,
-    /// Backing ids of this worker and its predecessors, also in control/backing.
-    backings: Mutex<HashMap<u64, BackingId>>,
 }
 
 /// One request on its way.
@@ -79,7 +77,6 @@ impl Loopback {
             generation,
             slow: Duration::from_micros(slow),
             paths: Mutex::default(),
-            backings: Mutex::default(),
         }
     }
 
@@ -168,17 +165,6 @@ impl Loopback {
             other => other?,
         }
         self.attr_at(path)
-    }
-
-    fn keep_backings(&self) {
-        // SAFETY-like note: ids are plain numbers; into_raw only stops the close on drop, which the test never wants.
-        let mut backings = self.backings.lock().unwrap();
-        let mut text = String::new();
-        let raw: Vec<(u64, u32)> = backings.drain().map(|(ino, id)| (ino, id.into_raw())).collect();
-        for (ino, id) in raw {
-            text.push_str(&format!("{ino} {id}\n"));
-        }
-        self.control.append("backing", text.trim());
     }
 
     /// The backing id that a worker registered for `ino`.
@@ -393,18 +379,21 @@ impl Filesystem for Loopback {
         };
         let named = |prefix: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
         if self.passthrough && named("through") {
-            let id = match self.backing(ino.0) {
-                // SAFETY: a worker of this mount registered it, and none closed it.
-                Some(raw) if self.control.read("fresh_ids").is_none() => unsafe { reply.wrap_backing(raw) },
-                _ => match reply.open_backing(&file) {
-                    Ok(id) => id,
-                    Err(e) => return reply.error(errno(e)),
-                },
+            let known = self.backing(ino.0).filter(|_| self.control.read("fresh_ids").is_none());
+            let raw = match known.map(Ok).unwrap_or_else(|| reply.open_backing(&file).map(BackingId::into_raw)) {
+                Ok(raw) => raw,
+                Err(e) => return reply.error(errno(e)),
             };
+            if known.is_none() {
+                // Before the reply: the next worker must know it as soon as the program goes on.
+                self.control.append("backing", &format!("{} {raw}", ino.0));
+            }
+            // SAFETY: a worker of this mount registered it, and none ever closes it.
+            let id = unsafe { reply.wrap_backing(raw) };
             self.done(&op);
             reply.opened_passthrough(FileHandle(7), FopenFlags::empty(), &id);
-            self.backings.lock().unwrap().insert(ino.0, id);
-            return self.keep_backings();
+            id.into_raw();
+            return;
         }
         self.done(&op);
         let mode = match () {

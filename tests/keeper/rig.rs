@@ -58,6 +58,7 @@ impl Rig {
     /// Mounts and waits until the first worker serves.
     pub fn start(&self, options: &[&str]) -> Drive<'_> {
         let stderr = if std::env::var_os("KEEPER_TALK").is_some() { Stdio::inherit() } else { Stdio::null() };
+        self.control.remove("worker");
         let child = self.command(options).stderr(stderr).spawn().unwrap();
         let drive = Drive { rig: self, child };
         drive.worker_after(0);

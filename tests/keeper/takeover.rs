@@ -207,7 +207,10 @@ fn hashing_and_copying_pass_24_kills() {
         killer.join().unwrap();
     });
     let again = rig.log().iter().filter(|line| line.ends_with("again")).count();
-    println!("  24 kills under {rounds} rounds of sha256sum and dd in {:.1?}, {again} requests sent again", begun.elapsed());
+    println!(
+        "  24 kills under {rounds} rounds of sha256sum and dd in {:.1?}, {again} requests sent again",
+        begun.elapsed()
+    );
     assert!(again > 0, "no kill met an open request");
     drive.stop();
 }
