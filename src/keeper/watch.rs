@@ -10,7 +10,7 @@ use super::signals::{self, Event, Signals};
 use super::spawn::Prepared;
 use crate::sys::{Clock, RealClock};
 use std::fmt::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -240,6 +240,10 @@ impl Watch {
             -1 => None,
             0 => {
                 self.signals.restore();
+                // Were this copy open while the child waits for a worker that is gone, the keeper's end would not end the
+                // connection, and the child would wait for ever.
+                // SAFETY: this process uses the descriptor no more, and leaves by _exit(2), which runs no destructor.
+                unsafe { libc::close(self.mounted.device.as_raw_fd()) };
                 let path = &self.mounted.mount_point;
                 let ours = mountinfo::at(path).ok().flatten().is_some_and(|at| at.device == (0, self.mounted.minor));
                 if ours && let Err(error) = mount::write_out(path) {

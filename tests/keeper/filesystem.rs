@@ -1,6 +1,8 @@
 //! A directory served again, with inode numbers that survive the process: those of the directory below. It dies on request.
 
 use fourwheel::fs::session::resent;
+use fourwheel::keeper::Inherited;
+use fourwheel::keeper::backings::Backing;
 use fuser::*;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TTL: Duration = Duration::ZERO;
@@ -22,26 +24,22 @@ impl Control {
         Control(dir)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.0.join(name)).ok()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn write(&self, name: &str, text: &str) {
         let temp = self.0.join(format!(".{name}.{}", std::process::id()));
         std::fs::write(&temp, text).unwrap();
         std::fs::rename(temp, self.0.join(name)).unwrap();
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn remove(&self, name: &str) {
         let _ = std::fs::remove_file(self.0.join(name));
     }
 
     pub fn append(&self, name: &str, line: &str) {
         use std::io::Write;
-        #[allow(clippy::disallowed_methods, reason = "a test")]
         let mut file = File::options().append(true).create(true).open(self.0.join(name)).unwrap();
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
@@ -52,6 +50,7 @@ pub struct Loopback {
     /// Where unlinked files live on.
     trash: PathBuf,
     control: Control,
+    inherited: Arc<Inherited>,
     generation: u64,
     slow: Duration,
     passthrough: bool,
@@ -66,7 +65,7 @@ struct Op {
 }
 
 impl Loopback {
-    pub fn new(dir: &Path, generation: u64) -> Self {
+    pub fn new(dir: &Path, inherited: Arc<Inherited>) -> Self {
         let control = Control::new(dir.join("control"));
         let slow = control.read("slow_us").map_or(0, |text| text.parse().unwrap());
         Loopback {
@@ -74,7 +73,8 @@ impl Loopback {
             trash: dir.join("trash"),
             passthrough: control.read("passthrough").is_some(),
             control,
-            generation,
+            generation: inherited.generation(),
+            inherited,
             slow: Duration::from_micros(slow),
             paths: Mutex::default(),
         }
@@ -94,7 +94,6 @@ impl Loopback {
         if order.is_some_and(|order| order.ends_with("before")) {
             die_now();
         }
-        #[allow(clippy::disallowed_methods, reason = "a test that must be slow")]
         std::thread::sleep(self.slow);
         Op { name, resent, die }
     }
@@ -169,11 +168,7 @@ impl Loopback {
 
     /// The backing id that a worker registered for `ino`.
     fn backing(&self, ino: u64) -> Option<u32> {
-        let text = self.control.read("backing")?;
-        text.lines().find_map(|line| {
-            let (of, id) = line.split_once(' ')?;
-            (of == ino.to_string()).then(|| id.parse().unwrap())
-        })
+        self.inherited.backings().all().into_iter().find(|backing| backing.ino == ino).map(|backing| backing.id)
     }
 }
 
@@ -205,7 +200,6 @@ fn errno(error: io::Error) -> Errno {
     Errno::from_i32(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test")]
 fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path).or_else(|_| File::open(path))
 }
@@ -313,7 +307,6 @@ impl Filesystem for Loopback {
         entry(made, reply);
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let op = self.begin(req, "unlink");
         let work = || {
@@ -339,7 +332,6 @@ impl Filesystem for Loopback {
         empty(result, reply);
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn rename(
         &self,
         req: &Request,
@@ -386,7 +378,7 @@ impl Filesystem for Loopback {
             };
             if known.is_none() {
                 // Before the reply: the next worker must know it as soon as the program goes on.
-                self.control.append("backing", &format!("{} {raw}", ino.0));
+                assert!(self.inherited.backings().remember(Backing { id: raw, ino: ino.0 }));
             }
             // SAFETY: a worker of this mount registered it, and none ever closes it.
             let id = unsafe { reply.wrap_backing(raw) };
@@ -416,7 +408,6 @@ impl Filesystem for Loopback {
     ) {
         let op = self.begin(req, "create");
         let exclusive = flags & libc::O_EXCL != 0;
-        #[allow(clippy::disallowed_methods, reason = "a test")]
         let create = |path: &Path| {
             let mut options = File::options();
             options.write(true).create(true).create_new(exclusive).mode(mode & 0o7777).open(path).map(drop)

@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
     ("sigterm_ends_a_busy_drive_cleanly", sigterm_ends_a_busy_drive_cleanly),
     ("pages_changed_through_mmap_are_written_before_the_end", pages_changed_through_mmap_are_written_before_the_end),
     ("a_worker_that_will_not_stop_is_killed", a_worker_that_will_not_stop_is_killed),
+    ("a_hung_worker_does_not_hold_the_end_up", a_hung_worker_does_not_hold_the_end_up),
     ("a_second_sigterm_does_not_wait", a_second_sigterm_does_not_wait),
     ("an_unmount_from_outside_ends_the_keeper", an_unmount_from_outside_ends_the_keeper),
     ("a_killed_keeper_takes_its_worker_along", a_killed_keeper_takes_its_worker_along),
@@ -41,7 +42,6 @@ fn sigterm_ends_a_busy_drive_cleanly() {
     println!("  stopped in {:?}", begun.elapsed());
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn pages_changed_through_mmap_are_written_before_the_end() {
     let rig = Rig::new();
     File::create(rig.tree("f")).unwrap().set_len(4096).unwrap();
@@ -71,6 +71,22 @@ fn a_worker_that_will_not_stop_is_killed() {
     assert!(begun.elapsed() >= Duration::from_millis(500));
     assert!(!rig.is_mounted() && !alive(worker));
     drop(held);
+}
+
+fn a_hung_worker_does_not_hold_the_end_up() {
+    let rig = Rig::new();
+    File::create(rig.tree("f")).unwrap().set_len(4096).unwrap();
+    let drive = rig.start(&["stop=300"]);
+    let file = File::options().read(true).write(true).open(rig.mounted("f")).unwrap();
+    kill(rig.worker().unwrap().1, libc::SIGSTOP);
+    let asking = std::thread::spawn(move || file.metadata().map(|_| ()));
+    let keeper = drive.keeper();
+    kill(keeper, libc::SIGTERM);
+    let begun = Instant::now();
+    assert_eq!(drive.end().code(), Some(exit::KILLED));
+    assert!(asking.join().unwrap().is_err());
+    wait_until("nothing of it is left", || !rig.is_mounted());
+    println!("  ended after {:?}, with an unmount and a program waiting for the worker", begun.elapsed());
 }
 
 fn a_second_sigterm_does_not_wait() {
@@ -141,7 +157,6 @@ fn five_deaths_in_a_minute_mean_safe_mode() {
     drive.stop();
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn a_worker_that_cannot_live_ends_the_mount() {
     let rig = Rig::new();
     let drive = rig.start(&[]);

@@ -109,7 +109,7 @@ fn abort_frees_whoever_waits(how: &str) {
         let path = rig.mounted("f");
         move || path.symlink_metadata().unwrap_err().raw_os_error()
     });
-    wait_until("the call waits in the kernel", || in_fuse());
+    wait_until("the call waits in the kernel", in_fuse);
     mount::abort(&rig.mount_point, minor).unwrap();
     assert_eq!(waiting.join().unwrap(), Some(libc::ECONNABORTED));
     kill(worker, libc::SIGCONT);
@@ -144,7 +144,6 @@ impl Drop for OpenDevice {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn a_user_mounts_through_fusermount3() {
     let _device = OpenDevice::new();
     let rig = Rig::new();

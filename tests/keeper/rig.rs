@@ -156,7 +156,6 @@ pub fn alive(pid: i32) -> bool {
 }
 
 /// Looks every few milliseconds until it is so; 20 s at most.
-#[allow(clippy::disallowed_methods, reason = "a test waits for another process")]
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !so() {
