@@ -38,8 +38,7 @@ pub fn pipe() -> Result<ReadyPipe> {
 
 /// Splits the process. The daemon has a session of its own, `/` as its directory, and nothing to read or to say but to `stderr`.
 pub fn split(stderr: Option<OwnedFd>) -> Result<Side> {
-    let null = File::options();
-    let null = open_null(null).context("open /dev/null")?;
+    let null = open_null().context("open /dev/null")?;
     // SAFETY: the process has one thread (the caller checked), so the child may go on as usual.
     match unsafe { libc::fork() } {
         -1 => Err(Error::disk("start the daemon", &io::Error::last_os_error())),
@@ -60,8 +59,8 @@ pub fn split(stderr: Option<OwnedFd>) -> Result<Side> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a device, not the disk")]
-fn open_null(mut options: std::fs::OpenOptions) -> io::Result<OwnedFd> {
-    options.read(true).write(true).open("/dev/null").map(OwnedFd::from)
+fn open_null() -> io::Result<OwnedFd> {
+    File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from)
 }
 
 /// The parent's wait. Returns the exit code for the shell, after the daemon's words were shown.
@@ -75,7 +74,7 @@ pub fn wait(pipe: ReadyPipe, daemon: libc::pid_t, patience: Duration) -> i32 {
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: `wait` is one pollfd.
     if unsafe { libc::poll(&raw mut wait, 1, millis) } <= 0 {
-        eprintln!("fourwheel: the drive did not answer within {} s; stopped", patience.as_secs());
+        eprintln!("fourwheel: the drive did not answer within {patience:?}; stopped");
         // SAFETY: kill(2) touches no memory; the daemon is our child, and nobody reaped it.
         unsafe { libc::kill(daemon, libc::SIGTERM) };
         return exit::NOT_READY;
@@ -104,7 +103,8 @@ pub fn tell_failure(writer: &OwnedFd, shared: &Shared, code: i32) {
     let message = shared.message.copy(&mut text);
     let message: &[u8] = if message.is_empty() { b"the drive ended before it was ready" } else { message };
     word[0] = b'E';
-    word[1] = u8::try_from(code).unwrap_or(u8::MAX);
+    // Whoever waits for a drive must not take "stopped before it began" for success.
+    word[1] = u8::try_from(if code == exit::CLEAN { exit::KILLED } else { code }).unwrap_or(u8::MAX);
     let room = &mut word[2..2 + message.len()];
     room.copy_from_slice(message);
     // SAFETY: the buffer is as long as it says; one write of less than PIPE_BUF is whole. Nobody waiting is no error.

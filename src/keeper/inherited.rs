@@ -1,5 +1,6 @@
 //! The worker's side: what it got from its keeper, and what it tells it.
 
+use super::backings::Backings;
 use super::mount;
 use super::shared::{Death, Shared};
 use super::{ENV, spawn};
@@ -9,6 +10,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::sync::atomic::Ordering::SeqCst;
+
+/// `_IOW(229, 2, uint32_t)`.
+const BACKING_CLOSE: libc::Ioctl = libc::_IOW::<u32>(229, 2);
 
 /// The mount, as a worker gets it. Keep it for as long as the process lives.
 #[derive(Debug)]
@@ -97,6 +101,23 @@ impl Inherited {
         (self.shared.safe_mode.load(SeqCst) != 0).then(|| self.shared.reason.text())
     }
 
+    /// The passthrough files of this connection, those of dead workers included.
+    pub fn backings(&self) -> &Backings {
+        &self.shared.backings
+    }
+
+    /// Has the kernel let go of a backing id that a dead worker registered. Opens that use it go on.
+    ///
+    /// * [Forget](Backings::forget) it first. Needs CAP_SYS_ADMIN, as registering does.
+    /// * Source: linux/fuse.h, `FUSE_DEV_IOC_BACKING_CLOSE`.
+    pub fn close_backing(&self, id: u32) -> Result<()> {
+        // SAFETY: the descriptor is open and the kernel reads the four bytes of `id`.
+        match unsafe { libc::ioctl(self.device.as_raw_fd(), BACKING_CLOSE, &raw const id) } {
+            -1 => Err(Error::disk(format!("close backing file {id}"), &io::Error::last_os_error())),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the keeper is gone: nobody will start a successor, and the mount ends with this process.
     pub fn orphaned(&self) -> bool {
         // SAFETY: getppid(2) cannot fail and touches no memory.
@@ -162,11 +183,5 @@ fn write_ignoring_errors(pipe: &OwnedFd, data: &[u8]) {
     if let Ok(copy) = pipe.try_clone() {
         // Nobody waits any more: nothing is lost.
         let _ = File::from(copy).write_all(data);
-    }
-}
-
-impl AsRawFd for Inherited {
-    fn as_raw_fd(&self) -> RawFd {
-        self.device.as_raw_fd()
     }
 }

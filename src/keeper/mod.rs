@@ -14,6 +14,7 @@
 //! * Keeper killed: the kernel sends the worker SIGTERM. The last descriptor closes with it, the mount is stale, and the
 //!   next `mount` there cleans it ([`mount_point::prepare`]).
 
+pub mod backings;
 mod daemon;
 pub mod decide;
 pub mod exit;
@@ -141,12 +142,15 @@ fn begin(
         }
     }
     let is_daemon = daemon_pipe.is_some();
+    let (path, minor) = (mounted.mount_point.clone(), mounted.minor);
     let ended = keep(mounted, &init, shared, &worker_argv, daemon_pipe, policy, stop_patience);
     match ended {
         // The daemon is a copy of the caller, which must not go on twice.
         Ok(code) if is_daemon => std::process::exit(code),
         Err(error) if is_daemon => {
             eprintln!("fourwheel: {error}");
+            // As `run` does in the foreground.
+            let _ = mount::unmount_lazy(&path, Some(minor));
             std::process::exit(exit::GAVE_UP)
         }
         other => other,

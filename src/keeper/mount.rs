@@ -240,6 +240,18 @@ pub fn unmount_lazy(path: &Path, minor: Option<u32>) -> Result<bool> {
     unmount_by_helper(path)
 }
 
+/// Has the kernel write out what programs changed through mmap(2) and did not sync. Waits for the worker.
+///
+/// A lazy unmount does not do this while a file is open, and afterwards there is no worker to write to.
+pub fn write_out(path: &Path) -> Result<()> {
+    let dir = File::open(path).context(format!("open {}", path.display()))?;
+    // SAFETY: the descriptor is open for the whole call.
+    match unsafe { libc::syncfs(dir.as_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(Error::disk(format!("write out {}", path.display()), &io::Error::last_os_error())),
+    }
+}
+
 fn unmount_by_helper(path: &Path) -> Result<bool> {
     for name in HELPERS {
         let mut command = Command::new(name);
@@ -259,9 +271,27 @@ fn unmount_by_helper(path: &Path) -> Result<bool> {
 
 /// Ends a connection by force: every program that waits in it gets ECONNABORTED, later calls ENOTCONN.
 ///
-/// * Root, or the user who mounted. Needs /sys/fs/fuse/connections.
-pub fn abort(minor: u32) -> Result<()> {
-    write_to(Path::new(&format!("/sys/fs/fuse/connections/{minor}/abort")), b"1")
+/// * Root, or the user who mounted. Where /sys/fs/fuse/connections is not mounted only root can, by a forced lazy unmount.
+/// * The worker sees its connection end, as after an unmount.
+pub fn abort(path: &Path, minor: u32) -> Result<()> {
+    match write_to(Path::new(&format!("/sys/fs/fuse/connections/{minor}/abort")), b"1") {
+        Err(error) if error.kind == Kind::NotFound => force(path, minor).map_err(|_| error),
+        other => other,
+    }
+}
+
+/// umount2(2) with MNT_FORCE aborts the connection before anything else (fs/fuse/inode.c, `fuse_umount_begin`).
+fn force(path: &Path, minor: u32) -> Result<()> {
+    if mountinfo::at(path)?.is_none_or(|entry| entry.device != (0, minor)) {
+        return Err(Error::new(Kind::NotFound, format!("nothing of this connection is mounted at {}", path.display())));
+    }
+    let target = c_string(path.as_os_str())?;
+    let flags = libc::MNT_FORCE | libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW;
+    // SAFETY: `target` ends in NUL.
+    match unsafe { libc::umount2(target.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(Error::disk(format!("unmount {}", path.display()), &io::Error::last_os_error())),
+    }
 }
 
 /// Raises the kernel's read-ahead. Call it after INIT was answered: the answer lowers it to what the kernel had offered.

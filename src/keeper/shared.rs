@@ -3,8 +3,10 @@
 //! Layout (native byte order; a worker of a newer version reads the page of an older keeper, so fields are only ever added at
 //! the end and [`VERSION`] moves only when that is not enough):
 //! `magic u32, version u32, keeper_pid i32, worker_pid i32, minor u32, safe_mode u32, generation u64, ready_generation u64,
-//! deaths u64, 16 x (wall_ns i64, cause i64), init_answer (len u32, 256 bytes), reason (len u32, 508 bytes), message (the same)`.
+//! deaths u64, 16 x (wall_ns i64, cause i64), init_answer (len u32, 256 bytes), reason (len u32, 508 bytes), message (the same),
+//! 1024 x (backing id u32, 4 unused, ino u64)`.
 
+use super::backings::Backings;
 use super::decide::Ended;
 use crate::error::{Context, Error, Kind, Result};
 use std::fs::File;
@@ -17,7 +19,8 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Or
 const MAGIC: u32 = u32::from_be_bytes(*b"4whl");
 /// Of the page's layout.
 const VERSION: u32 = 1;
-const PAGE: usize = 4096;
+/// Five pages, of which the first fields fill less than one.
+const LEN: usize = 5 * 4096;
 /// How many deaths the page lists; older ones are overwritten.
 const LISTED: usize = 16;
 
@@ -93,9 +96,10 @@ pub struct Page {
     pub reason: Bytes<508>,
     /// Why the current worker could not start.
     pub message: Bytes<508>,
+    pub backings: Backings,
 }
 
-const _: () = assert!(size_of::<Page>() <= PAGE);
+const _: () = assert!(size_of::<Page>() <= LEN);
 
 impl Page {
     /// Adds a death to the list.
@@ -144,7 +148,7 @@ impl Shared {
     pub fn create() -> Result<Self> {
         let file = memfd(c"fourwheel-state").context("make the page shared with the worker")?;
         File::from(file.try_clone().context("make the page shared with the worker")?)
-            .set_len(PAGE as u64)
+            .set_len(LEN as u64)
             .context("make the page shared with the worker")?;
         let shared = Shared::map(file)?;
         shared.magic.store(MAGIC, SeqCst);
@@ -159,7 +163,7 @@ impl Shared {
             .metadata()
             .context("open the page shared with the keeper")?
             .len();
-        if len < PAGE as u64 {
+        if len < LEN as u64 {
             return Err(strange("is too short"));
         }
         let shared = Shared::map(file)?;
@@ -172,8 +176,8 @@ impl Shared {
 
     fn map(file: OwnedFd) -> Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping of an open file that is at least a page long; nobody shrinks it.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        // SAFETY: a new mapping of an open file that is at least so long; nobody shrinks it.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         match NonNull::new(at.cast()) {
             Some(page) if at != libc::MAP_FAILED => Ok(Shared { file, page }),
             _ => Err(Error::disk("map the page shared between keeper and worker", &io::Error::last_os_error())),
@@ -185,7 +189,7 @@ impl Deref for Shared {
     type Target = Page;
 
     fn deref(&self) -> &Page {
-        // SAFETY: the mapping is as large and as aligned as a page, zeros are valid, and all fields are atomics.
+        // SAFETY: the mapping is as large as a Page and aligned to memory pages, zeros are valid, and all fields are atomics.
         unsafe { self.page.as_ref() }
     }
 }
@@ -199,7 +203,7 @@ impl AsFd for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: mapped by `map` with this length, and no reference outlives the value.
-        unsafe { libc::munmap(self.page.as_ptr().cast(), PAGE) };
+        unsafe { libc::munmap(self.page.as_ptr().cast(), LEN) };
     }
 }
 
@@ -245,7 +249,7 @@ mod tests {
     fn a_strange_page_is_refused() {
         let file = memfd(c"x").unwrap();
         assert!(Shared::open(file.try_clone().unwrap()).unwrap_err().message().contains("too short"));
-        File::from(file.try_clone().unwrap()).set_len(4096).unwrap();
+        File::from(file.try_clone().unwrap()).set_len(LEN as u64).unwrap();
         assert!(Shared::open(file.try_clone().unwrap()).unwrap_err().message().contains("something else"));
         let page = Shared::create().unwrap();
         page.version.store(99, SeqCst);

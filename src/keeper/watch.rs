@@ -3,13 +3,14 @@
 use super::decide::{Ended, Facts, History, Next, Policy};
 use super::exit;
 use super::mount::{self, Mounted};
+use super::mountinfo;
 use super::say::{Line, say};
 use super::shared::{Death, Shared};
 use super::signals::{self, Event, Signals};
 use super::spawn::Prepared;
 use crate::sys::{Clock, RealClock};
 use std::fmt::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -232,14 +233,23 @@ impl Watch {
         }
     }
 
-    /// Unmounts in a child, since it may wait for the worker; `None` when there is no child to be had.
+    /// Writes out and unmounts in a child, since it may wait for the worker; `None` when there is no child to be had.
     fn start_unmount(&self) -> Option<libc::pid_t> {
         // SAFETY: the keeper has one thread, so the child may allocate, and it ends in _exit(2).
         match unsafe { libc::fork() } {
             -1 => None,
             0 => {
                 self.signals.restore();
-                let done = mount::unmount_lazy(&self.mounted.mount_point, Some(self.mounted.minor));
+                // Were this copy open while the child waits for a worker that is gone, the keeper's end would not end the
+                // connection, and the child would wait for ever.
+                // SAFETY: this process uses the descriptor no more, and leaves by _exit(2), which runs no destructor.
+                unsafe { libc::close(self.mounted.device.as_raw_fd()) };
+                let path = &self.mounted.mount_point;
+                let ours = mountinfo::at(path).ok().flatten().is_some_and(|at| at.device == (0, self.mounted.minor));
+                if ours && let Err(error) = mount::write_out(path) {
+                    say(format_args!("{error}"));
+                }
+                let done = mount::unmount_lazy(path, Some(self.mounted.minor));
                 if let Err(error) = &done {
                     say(format_args!("{error}"));
                 }

@@ -1,6 +1,8 @@
 //! A directory served again, with inode numbers that survive the process: those of the directory below. It dies on request.
 
 use fourwheel::fs::session::resent;
+use fourwheel::keeper::Inherited;
+use fourwheel::keeper::backings::Backing;
 use fuser::*;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TTL: Duration = Duration::ZERO;
@@ -22,26 +24,22 @@ impl Control {
         Control(dir)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.0.join(name)).ok()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn write(&self, name: &str, text: &str) {
         let temp = self.0.join(format!(".{name}.{}", std::process::id()));
         std::fs::write(&temp, text).unwrap();
         std::fs::rename(temp, self.0.join(name)).unwrap();
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     pub fn remove(&self, name: &str) {
         let _ = std::fs::remove_file(self.0.join(name));
     }
 
     pub fn append(&self, name: &str, line: &str) {
         use std::io::Write;
-        #[allow(clippy::disallowed_methods, reason = "a test")]
         let mut file = File::options().append(true).create(true).open(self.0.join(name)).unwrap();
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
@@ -52,12 +50,11 @@ pub struct Loopback {
     /// Where unlinked files live on.
     trash: PathBuf,
     control: Control,
+    inherited: Arc<Inherited>,
     generation: u64,
     slow: Duration,
     passthrough: bool,
     paths: Mutex<HashMap<u64, PathBuf>>,
-    /// Backing ids of this worker and its predecessors, also in control/backing.
-    backings: Mutex<HashMap<u64, BackingId>>,
 }
 
 /// One request on its way.
@@ -68,7 +65,7 @@ struct Op {
 }
 
 impl Loopback {
-    pub fn new(dir: &Path, generation: u64) -> Self {
+    pub fn new(dir: &Path, inherited: Arc<Inherited>) -> Self {
         let control = Control::new(dir.join("control"));
         let slow = control.read("slow_us").map_or(0, |text| text.parse().unwrap());
         Loopback {
@@ -76,10 +73,10 @@ impl Loopback {
             trash: dir.join("trash"),
             passthrough: control.read("passthrough").is_some(),
             control,
-            generation,
+            generation: inherited.generation(),
+            inherited,
             slow: Duration::from_micros(slow),
             paths: Mutex::default(),
-            backings: Mutex::default(),
         }
     }
 
@@ -97,7 +94,6 @@ impl Loopback {
         if order.is_some_and(|order| order.ends_with("before")) {
             die_now();
         }
-        #[allow(clippy::disallowed_methods, reason = "a test that must be slow")]
         std::thread::sleep(self.slow);
         Op { name, resent, die }
     }
@@ -170,24 +166,9 @@ impl Loopback {
         self.attr_at(path)
     }
 
-    fn keep_backings(&self) {
-        // SAFETY-like note: ids are plain numbers; into_raw only stops the close on drop, which the test never wants.
-        let mut backings = self.backings.lock().unwrap();
-        let mut text = String::new();
-        let raw: Vec<(u64, u32)> = backings.drain().map(|(ino, id)| (ino, id.into_raw())).collect();
-        for (ino, id) in raw {
-            text.push_str(&format!("{ino} {id}\n"));
-        }
-        self.control.append("backing", text.trim());
-    }
-
     /// The backing id that a worker registered for `ino`.
     fn backing(&self, ino: u64) -> Option<u32> {
-        let text = self.control.read("backing")?;
-        text.lines().find_map(|line| {
-            let (of, id) = line.split_once(' ')?;
-            (of == ino.to_string()).then(|| id.parse().unwrap())
-        })
+        self.inherited.backings().all().into_iter().find(|backing| backing.ino == ino).map(|backing| backing.id)
     }
 }
 
@@ -219,7 +200,6 @@ fn errno(error: io::Error) -> Errno {
     Errno::from_i32(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test")]
 fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path).or_else(|_| File::open(path))
 }
@@ -327,7 +307,6 @@ impl Filesystem for Loopback {
         entry(made, reply);
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let op = self.begin(req, "unlink");
         let work = || {
@@ -353,7 +332,6 @@ impl Filesystem for Loopback {
         empty(result, reply);
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn rename(
         &self,
         req: &Request,
@@ -393,18 +371,21 @@ impl Filesystem for Loopback {
         };
         let named = |prefix: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
         if self.passthrough && named("through") {
-            let id = match self.backing(ino.0) {
-                // SAFETY: a worker of this mount registered it, and none closed it.
-                Some(raw) if self.control.read("fresh_ids").is_none() => unsafe { reply.wrap_backing(raw) },
-                _ => match reply.open_backing(&file) {
-                    Ok(id) => id,
-                    Err(e) => return reply.error(errno(e)),
-                },
+            let known = self.backing(ino.0).filter(|_| self.control.read("fresh_ids").is_none());
+            let raw = match known.map(Ok).unwrap_or_else(|| reply.open_backing(&file).map(BackingId::into_raw)) {
+                Ok(raw) => raw,
+                Err(e) => return reply.error(errno(e)),
             };
+            if known.is_none() {
+                // Before the reply: the next worker must know it as soon as the program goes on.
+                assert!(self.inherited.backings().remember(Backing { id: raw, ino: ino.0 }));
+            }
+            // SAFETY: a worker of this mount registered it, and none ever closes it.
+            let id = unsafe { reply.wrap_backing(raw) };
             self.done(&op);
             reply.opened_passthrough(FileHandle(7), FopenFlags::empty(), &id);
-            self.backings.lock().unwrap().insert(ino.0, id);
-            return self.keep_backings();
+            id.into_raw();
+            return;
         }
         self.done(&op);
         let mode = match () {
@@ -427,7 +408,6 @@ impl Filesystem for Loopback {
     ) {
         let op = self.begin(req, "create");
         let exclusive = flags & libc::O_EXCL != 0;
-        #[allow(clippy::disallowed_methods, reason = "a test")]
         let create = |path: &Path| {
             let mut options = File::options();
             options.write(true).create(true).create_new(exclusive).mode(mode & 0o7777).open(path).map(drop)

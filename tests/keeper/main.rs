@@ -4,6 +4,8 @@
 //! keeper has to begin in a process of one thread, which libtest's are not. Without root or /dev/fuse it says SKIPPED.
 //! `cargo test --test keeper -- NAME` runs the cases whose name holds NAME.
 
+#![allow(clippy::disallowed_methods, reason = "the tests are programs on a real mount, with a real clock")]
+
 mod filesystem;
 mod life;
 mod mounting;

@@ -58,6 +58,7 @@ impl Rig {
     /// Mounts and waits until the first worker serves.
     pub fn start(&self, options: &[&str]) -> Drive<'_> {
         let stderr = if std::env::var_os("KEEPER_TALK").is_some() { Stdio::inherit() } else { Stdio::null() };
+        self.control.remove("worker");
         let child = self.command(options).stderr(stderr).spawn().unwrap();
         let drive = Drive { rig: self, child };
         drive.worker_after(0);
@@ -155,7 +156,6 @@ pub fn alive(pid: i32) -> bool {
 }
 
 /// Looks every few milliseconds until it is so; 20 s at most.
-#[allow(clippy::disallowed_methods, reason = "a test waits for another process")]
 pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !so() {

@@ -8,6 +8,7 @@ use fourwheel::keeper::{self, Inherited, KeeperOptions, Place};
 use fuser::INodeNo;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `role-keeper MOUNTPOINT DIR OPTION...`
@@ -42,7 +43,7 @@ pub fn keeper(words: &[String]) -> ExitCode {
 pub fn worker(words: &[String]) -> ExitCode {
     let control = Control::new(Path::new(&words[0]).join("control"));
     let inherited = match Inherited::from_env() {
-        Ok(Some(inherited)) => inherited,
+        Ok(Some(inherited)) => Arc::new(inherited),
         other => panic!("no keeper: {other:?}"),
     };
     block_signals();
@@ -59,7 +60,7 @@ pub fn worker(words: &[String]) -> ExitCode {
     if control.read("crash_unless_safe").is_some() && inherited.safe_mode().is_none() {
         std::process::abort();
     }
-    let filesystem = Loopback::new(Path::new(&words[0]), inherited.generation());
+    let filesystem = Loopback::new(Path::new(&words[0]), inherited.clone());
     let session = session::serve(filesystem, &inherited, 3).unwrap();
     if inherited.generation() > 1 && control.read("allow_first").is_none() {
         assert_eq!(session.start, Start::Takeover);
@@ -81,6 +82,13 @@ pub fn worker(words: &[String]) -> ExitCode {
                 let result = session.notifier.inval_inode(INodeNo(ino), 0, 0);
                 control.write("inval_result", &format!("{result:?}"));
             }
+            Some(libc::SIGHUP) => {
+                for backing in inherited.backings().all() {
+                    inherited.backings().forget(backing.id);
+                    inherited.close_backing(backing.id).unwrap();
+                }
+                control.write("closed", "");
+            }
             Some(libc::SIGUSR2) => return ExitCode::from(keeper::exit::REPLACE_ME as u8),
             _ => {}
         }
@@ -91,7 +99,7 @@ pub fn worker(words: &[String]) -> ExitCode {
     }
 }
 
-const SIGNALS: [i32; 3] = [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+const SIGNALS: [i32; 4] = [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
 fn set() -> libc::sigset_t {
     // SAFETY: sigemptyset(3) initialises the set.

@@ -20,17 +20,14 @@ pub const CASES: &[Case] = &[
     ("random_reads_and_writes_pass_50_kills_in_6_seconds", random_reads_and_writes_pass_50_kills_in_6_seconds),
 ];
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn read(path: std::path::PathBuf) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn write(path: std::path::PathBuf, data: &[u8]) {
     std::fs::write(path, data).unwrap();
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test paces its kills")]
 fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
@@ -38,7 +35,6 @@ fn pause(ms: u64) {
 type Step = (&'static str, fn(&Rig));
 
 /// One step for each kind of request; it panics when the program would see anything unusual.
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 const STEPS: &[Step] = &[
     ("lookup", |rig| assert!(rig.mounted("old").symlink_metadata().unwrap().is_file())),
     ("getattr", |rig| assert_eq!(File::open(rig.mounted("old")).unwrap().metadata().unwrap().len(), 3)),
@@ -112,7 +108,6 @@ fn forgets_are_lost_with_the_worker_that_read_them() {
     drive.stop();
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn unlinked_open_files_live_on() {
     let rig = Rig::new();
     write(rig.tree("direct"), b"still here");
@@ -265,7 +260,6 @@ fn random_reads_and_writes_pass_50_kills_in_6_seconds() {
 }
 
 /// Reads and writes blocks at random and compares; the number of calls and how long each took.
-#[allow(clippy::disallowed_methods, reason = "a test drives real files")]
 fn random_program(path: &Path, thread: u64, until: Instant) -> (u64, Vec<Duration>) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut dice = Dice(0x1234_5678 + thread);
