@@ -65,6 +65,13 @@ impl Session {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Err(Error::new(Kind::Stale, "the session has ended before"))),
         }
+/// Serves `filesystem` on the kernel's descriptor. `first`: no worker answered the kernel before.
+pub fn serve(filesystem: impl Filesystem, fuse: &OwnedFd, init: &[u8], first: bool) -> Result<BackgroundSession> {
+    let mut pair: [RawFd; 2] = [0; 2];
+    // SAFETY: `pair` has room for two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr()) } != 0
+    {
+        return Err(failed("socketpair"));
     }
 }
 

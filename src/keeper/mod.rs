@@ -138,6 +138,37 @@ fn begin(
                 return Ok(daemon::wait(pipe, pid, patience));
             }
             daemon::Side::Daemon => daemon_pipe = Some(pipe.writer),
+    let (first, later, safe) = (words(true, false)?, words(false, false)?, words(false, true)?);
+    let arguments: Vec<*const libc::c_char> =
+        options.worker.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+    let mut deaths = [None::<Instant>; DEATHS_MAX];
+    let mut exec = &first;
+    let mut ready = ready;
+    loop {
+        let worker = spawn(&arguments, &exec.pointers)?;
+        page.set_worker(worker);
+        // Only the worker says when it is ready; if it dies before, who waits sees the end of the pipe.
+        drop(ready.take());
+        match wait(worker, signals)? {
+            End::Exited(0) => return Ok(0),
+            End::Stopped => return Ok(0),
+            End::Exited(code) if !page.was_ready() => return Ok(code),
+            End::Signalled(signal) if !page.was_ready() && deaths[DEATHS_MAX - 1].is_some() => return Ok(128 + signal),
+            End::Exited(_) | End::Signalled(_) => {}
+        }
+        let now = now();
+        deaths.rotate_right(1);
+        deaths[0] = Some(now);
+        let often = deaths[DEATHS_MAX - 1].is_some_and(|oldest| now.duration_since(oldest) < DEATHS_WITHIN);
+        exec = if !page.was_ready() {
+            &first
+        } else if often {
+            &safe
+        } else {
+            &later
+        };
+        if often {
+            pause(Duration::from_millis(200));
         }
     }
     let is_daemon = daemon_pipe.is_some();

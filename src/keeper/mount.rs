@@ -61,6 +61,33 @@ pub fn mount(mount_point: &Path, settings: &MountSettings) -> Result<Mounted> {
     };
     let entry = mountinfo::at(mount_point)?.filter(|entry| entry.fs_type == mountinfo::FS_TYPE).ok_or_else(|| {
         Error::new(Kind::Config, format!("mounted {}, but it is gone already", mount_point.display()))
+/// `Config`: missing, no directory, not empty, or mounted already, with what to do.
+#[allow(clippy::disallowed_methods, reason = "a mount point is not the drive's disk")]
+pub fn prepare(mount_point: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(mount_point).map_err(|e| unusable(mount_point, &e.to_string()))?;
+    let clean = absolute.components().collect::<PathBuf>();
+    if let Some(there) = mountinfo::at(&clean) {
+        match std::fs::metadata(&clean) {
+            Err(e) if is_stale(&e) => {
+                unmount_lazily(&clean)?;
+                tracing::warn!("cleaned up a stale mount at {}", clean.display());
+            }
+            _ if there.kind == SUBTYPE => {
+                let why = format!(
+                    "\"{}\" is mounted there already; run \"fourwheel unmount {}\" first",
+                    there.source,
+                    clean.display()
+                );
+                return Err(unusable(&clean, &why));
+            }
+            _ => return Err(unusable(&clean, &format!("a {} file system is mounted there", there.kind))),
+        }
+    }
+    let found = std::fs::canonicalize(&clean).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            unusable(&clean, &format!("it does not exist; run \"mkdir -p {}\"", clean.display()))
+        }
+        _ => unusable(&clean, &e.to_string()),
     })?;
     Ok(Mounted { device, mount_point: mount_point.to_owned(), minor: entry.device.1 })
 }
@@ -227,6 +254,20 @@ pub fn unmount_lazy(path: &Path, minor: Option<u32>) -> Result<bool> {
     let Some(entry) = here.filter(|entry| entry.fs_type == mountinfo::FS_TYPE) else { return Ok(false) };
     if minor.is_some_and(|minor| entry.device != (0, minor)) {
         return Ok(false);
+/// Takes the mount out of the tree at once; it ends when its last user has gone.
+pub fn unmount_lazily(mount_point: &Path) -> Result<()> {
+    let refuse = |why: String| unusable(mount_point, &format!("unmount: {why}"));
+    if is_root() {
+        let target = c_string(mount_point.as_os_str())?;
+        // SAFETY: the path ends in NUL.
+        let done = unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        let error = io::Error::last_os_error();
+        // EINVAL: it is not mounted, which is what was wanted.
+        return if done == 0 || error.raw_os_error() == Some(libc::EINVAL) {
+            Ok(())
+        } else {
+            Err(refuse(error.to_string()))
+        };
     }
     let target = c_string(path.as_os_str())?;
     // SAFETY: `target` ends in NUL.

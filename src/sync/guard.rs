@@ -129,6 +129,7 @@ impl Listing<'_> {
             state.doubted.insert(path.as_str().to_owned());
         }
         believed
+        !state.running.keys().any(|p| below(p)) && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p))
     }
 }
 

@@ -307,6 +307,34 @@ impl Shared {
         self.confirm(ino, &goal, &entry, &node.meta(), generation)
     }
 
+    /// A clean file that the remote lost, or that must be made a second time: its bytes are fetched and sent again.
+    async fn copy_known(
+        self: &Arc<Self>,
+        node: &Node,
+        goal: &Goal,
+        version: crate::model::Version,
+        condition: Condition,
+    ) -> Result<Progress> {
+        let file = self.parts.cache.lookup(node.ino, &version);
+        let Some(bytes) = file.filter(|f| f.is_complete()).and_then(|f| f.read(0, node.size as usize).transpose())
+        else {
+            return Err(Error::new(Kind::Changed, "the remote lost this file, and not all of it is in the cache"));
+        };
+        let request = PutRequest { body: Arc::new(Literal(bytes?)), meta: node.meta(), condition };
+        let _call = self.guard.call(vec![goal.place.path.clone()]);
+        let entry = self.remote().put(&goal.place, request).await?;
+        let meta = node.meta();
+        self.store().write(|tx| {
+            self.settle(tx, node.ino, goal, &entry, &meta)?;
+            let mut node = tx.node(node.ino)?;
+            if let Some(version) = entry.version.clone() {
+                node.content = Content::Version(version);
+            }
+            tx.set_node(&node)
+        })?;
+        Ok(Progress::Went)
+    }
+
     /// Fetches what a staged file does not have yet from its base version.
     pub(super) async fn fill(&self, ino: Ino) -> Result<()> {
         let Some(staged) = self.parts.journal.get(ino) else { return Ok(()) };
