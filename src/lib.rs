@@ -2,6 +2,8 @@
 
 pub mod app;
 pub mod cache;
+pub mod config;
+pub mod control;
 pub mod drive;
 pub mod error;
 pub mod events;
@@ -15,3 +17,7 @@ pub mod space;
 pub mod store;
 pub mod sync;
 pub mod sys;
+
+/// See [`fs::buffers`]: a worker that is killed must not fail the request that it was just being handed.
+#[global_allocator]
+static ALLOCATOR: fs::buffers::TouchingAllocator = fs::buffers::TouchingAllocator;

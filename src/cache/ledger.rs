@@ -158,6 +158,7 @@ impl Charge<'_> {
 
     /// Charges `bytes` of the promise and gives the rest back.
     pub fn commit(self, bytes: u64) -> Result<()> {
+        debug_assert!(bytes <= self.bytes(), "{bytes} bytes charged of {} promised", self.bytes());
         self.ledger.grow(bytes)?;
         self.reservation.commit(bytes);
         Ok(())

@@ -67,7 +67,7 @@ impl CacheFile {
         let hit = match self.grip(pieces.clone(), Which::Unchecked)? {
             Some(grip) => {
                 let bad = grip.fill(&range, buf);
-                grip.release(&bad)
+                grip.release(&bad) && bad.is_empty()
             }
             None => false,
         };
@@ -101,9 +101,12 @@ impl CacheFile {
             let Some(grip) = self.grip_present(pieces, which)? else { continue };
             let bad: Vec<u64> =
                 grip.pieces.iter().filter(|piece| !grip.check(piece, &mut buf)).map(|piece| piece.number).collect();
-            total.bad += bad.len() as u64;
-            total.good += (grip.pieces.len() - bad.len()) as u64;
-            grip.release(&bad);
+            let good = grip.pieces.len() - bad.len();
+            // What was read of a file that left meanwhile says nothing.
+            if grip.release(&bad) {
+                total.bad += bad.len() as u64;
+                total.good += good as u64;
+            }
         }
         Ok(total)
     }
@@ -225,8 +228,8 @@ impl Grip<'_> {
         }
     }
 
-    /// Lets go, remembers which pieces are good, drops the bad ones. Whether everything read may be served: nothing was
-    /// bad, and the file did not leave meanwhile.
+    /// Lets go, remembers which pieces are good, drops the bad ones. False when the file left meanwhile: then what was
+    /// read is of nobody knows what.
     fn release(self, bad: &[u64]) -> bool {
         let mut meta = locked(&self.file.meta);
         let same = meta.generation == self.generation;
@@ -247,7 +250,7 @@ impl Grip<'_> {
         if live {
             bad.iter().for_each(|number| self.file.drop_bad(*number));
         }
-        live && bad.is_empty()
+        live
     }
 }
 

@@ -204,6 +204,7 @@ impl Shared {
     /// Makes the directory of a shard, and charges it.
     pub fn make_shard(&self, shard: u8) -> Result<()> {
         if locked(&self.shard_charges)[usize::from(shard)] == 0 {
+            self.meet_shard(shard);
             self.disk.make_dirs(&self.shard_dir(shard)).context("make a directory of the cache")?;
         }
         Ok(())
@@ -219,7 +220,7 @@ impl Shared {
         self.ledger.occupied(grown);
     }
 
-    /// Notes that a shard's directory takes space, whether or not a file is made in it now. For the scan.
+    /// Notes that the directory of a shard, left by an earlier process, takes some of the saved total.
     pub fn meet_shard(&self, shard: u8) {
         let Some(stat) = absent(self.disk.stat(&self.shard_dir(shard))).ok().flatten() else { return };
         let mut charges = locked(&self.shard_charges);

@@ -207,8 +207,11 @@ impl Drive {
     /// Writes size and mtime of a staged file to its row; no more than that, and nothing for a clean file.
     pub(super) fn bring_row_up_to_date(&self, ino: Ino) -> Result<()> {
         let Some(staged) = self.parts().journal.get(ino) else { return Ok(()) };
-        let (size, mtime_ns) = staged.size_and_mtime();
-        staged.settle_mtime()?;
+        // `None`: its upload was confirmed meanwhile, and the row with it.
+        staged.with_facts(|size, mtime_ns| self.bring_row(ino, size, mtime_ns)).map(drop)
+    }
+
+    fn bring_row(&self, ino: Ino, size: u64, mtime_ns: i64) -> Result<()> {
         self.store().write(|tx| {
             let Some(mut node) = tx.find_node(ino)? else { return Ok(()) };
             if node.content != Content::Dirty || (node.size == size && node.times.mtime_ns == mtime_ns) {

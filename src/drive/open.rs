@@ -67,13 +67,19 @@ impl Drive {
         if !access.truncate {
             return Answer::Now(Ok(self.opened(ino, access, false)));
         }
+        // Open first: what the remote does to a file that is open for writing waits.
         let drive = self.clone();
+        let opened = self.opened(ino, access, false);
+        let finish = move |done: Result<()>| match done {
+            Ok(()) => Ok(opened),
+            Err(e) => {
+                drive.release(ino, opened.fh);
+                Err(e)
+            }
+        };
         match self.truncate(ino, 0) {
-            Answer::Now(done) => Answer::Now(done.map(|()| drive.opened(ino, access, false))),
-            Answer::Later(work) => Answer::later(async move {
-                work.await?;
-                Ok(drive.opened(ino, access, false))
-            }),
+            Answer::Now(done) => Answer::Now(finish(done)),
+            Answer::Later(work) => Answer::later(async move { finish(work.await) }),
         }
     }
 

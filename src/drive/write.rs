@@ -41,25 +41,35 @@ impl Drive {
             }
             _ => self.parts().journal.create(identity, mtime_ns)?,
         };
-        if matches!(node.content, Content::Version(_)) {
-            self.mark_dirty(&node)?;
+        if matches!(node.content, Content::Version(_)) && !self.mark_dirty(&node)? {
+            // The remote's change came in between. Nothing was acknowledged yet.
+            self.parts().journal.discard(ino)?;
+            return Err(Error::new(Kind::Stale, format!("inode {ino} was changed by the remote")));
         }
         Ok(staged)
     }
 
-    fn mark_dirty(&self, seen: &Node) -> Result<()> {
+    /// Notes that the journal has the bytes; whether the row was still as it was seen.
+    fn mark_dirty(&self, seen: &Node) -> Result<bool> {
         self.store().write(|tx| {
             let mut node = tx.node(seen.ino)?;
+            if node.content == Content::Dirty {
+                return Ok(true);
+            }
+            if node.content != seen.content {
+                return Ok(false);
+            }
             node.content = Content::Dirty;
-            tx.set_node(&node)
+            tx.set_node(&node)?;
+            Ok(true)
         })
     }
 
     /// Runs a change on the staged file, staging it first; once more if its upload was confirmed in between.
     fn on_staged(&self, ino: Ino, mut change: impl FnMut(&Staged) -> Result<()>) -> Result<()> {
         for _ in 0..16 {
-            let staged = self.stage(ino)?;
-            match change(&staged) {
+            let changed = self.stage(ino).and_then(|staged| change(&staged));
+            match changed {
                 Err(e) if e.kind == Kind::Stale => {}
                 other => return other,
             }

@@ -5,6 +5,7 @@
 //! so lookup counts need not be kept: an inode without a name is held until the kernel forgets it.
 
 mod answer;
+pub mod buffers;
 mod convert;
 mod handlers;
 mod interrupt;

@@ -148,12 +148,13 @@ impl Journal {
     /// Ends the staging of a file whose bytes the remote has, or whose user deleted it. `take` may move the data file away
     /// first (into the cache). Later writes through the returned handle fail with `Stale` and look for the file anew.
     ///
+    /// `agree` is given size and mtime, and runs while both are kept so; it writes the row and must not call the file.
     /// With `generation`, only if nothing was written since; [`Confirmed::Newer`] says that something was.
     pub fn finish(
         &self,
         ino: Ino,
         generation: Option<u64>,
-        agree: impl FnOnce(&Staged, u64) -> Result<()>,
+        agree: impl FnOnce(u64, i64) -> Result<()>,
         take: impl FnOnce(Leaving<'_>) -> bool,
     ) -> Result<Confirmed> {
         let Some(staged) = self.get(ino) else { return Ok(Confirmed::Gone) };

@@ -101,6 +101,17 @@ impl Staged {
         (state.size, state.mtime_ns)
     }
 
+    /// Runs `work` with size and mtime as they are, and keeps them so until it returns; `None` once the file has left the
+    /// journal. `work` may write to the store and must not call this file.
+    pub fn with_facts<T>(&self, work: impl FnOnce(u64, i64) -> Result<T>) -> Result<Option<T>> {
+        let state = lock(&self.state);
+        if state.retired {
+            return Ok(None);
+        }
+        self.file.set_mtime(state.mtime_ns).context(format!("set the time of inode {}", self.ino))?;
+        work(state.size, state.mtime_ns).map(Some)
+    }
+
     /// The header as it is now.
     pub fn header(&self) -> Header {
         lock(&self.state).header.clone()
@@ -397,7 +408,7 @@ impl Staged {
     pub(super) fn retire(
         &self,
         generation: Option<u64>,
-        agree: impl FnOnce(&Staged, u64) -> Result<()>,
+        agree: impl FnOnce(u64, i64) -> Result<()>,
         take: impl FnOnce(Leaving<'_>) -> bool,
         forget: impl FnOnce(),
     ) -> Result<Confirmed> {
@@ -408,7 +419,7 @@ impl Staged {
         if generation.is_some_and(|g| g != state.header.generation) {
             return Ok(Confirmed::Newer);
         }
-        agree(self, state.size)?;
+        agree(state.size, state.mtime_ns)?;
         let data = self.shared.path(self.ino, "data");
         let charged = state.charged.total();
         if !take(Leaving { path: &data, file: &self.file, size: state.size, charged }) {

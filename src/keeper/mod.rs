@@ -1,95 +1,143 @@
-//! The keeper: a tiny process that owns the mount and its descriptor, and replaces a worker that dies.
+//! The keeper: a small process that owns the mount and the /dev/fuse descriptor and starts the worker, which does everything
+//! else. A worker that dies is replaced within milliseconds, the kernel sends its open requests again, and programs see a pause
+//! and no error. Here live mounting, unmounting and the watch over the worker; what the worker does with the descriptor is
+//! in [`fs::session`](crate::fs::session).
 //!
-//! It reads the kernel's INIT request itself and keeps its bytes in a memory file, so that each worker can go through the
-//! handshake. Once the loop runs it allocates nothing and takes no lock: all strings of the exec are made before.
+//! ```text
+//! fourwheel mount DRIVE DIR          the keeper (with --daemon: its child, while the command waits for the word "ready")
+//!  └─ fourwheel <hidden> ...         the worker: worker_argv, started again with each death
+//! ```
+//! * The keeper has one thread, no async runtime, and allocates nothing once the first worker runs, so that little can end it.
+//! * It reads the kernel's INIT request itself and hands its bytes to each worker, whose fuser needs a handshake to begin.
+//! * Worker and keeper agree by exit codes ([`exit`]), signals (SIGTERM: stop) and a shared page ([`shared`]).
+//! * Five deaths in a minute: safe mode. Five more: the keeper gives up and unmounts, so that no program hangs.
+//! * Keeper killed: the kernel sends the worker SIGTERM. The last descriptor closes with it, the mount is stale, and the
+//!   next `mount` there cleans it ([`mount_point::prepare`]).
 
+mod daemon;
+pub mod decide;
+pub mod exit;
 mod inherited;
 pub mod mount;
+pub mod mount_point;
 pub mod mountinfo;
-mod shared;
+mod say;
+pub mod shared;
+mod signals;
+mod spawn;
+mod watch;
 
 pub use inherited::Inherited;
 
-use crate::error::{Error, Kind, Result};
-use mount::MountOptions;
-use shared::SharedPage;
-use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use crate::error::{Context, Error, Kind, Result};
+use decide::Policy;
+use mount::{MountSettings, Mounted};
+use mount_point::Contents;
+use shared::Shared;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-/// Deaths within [`DEATHS_WITHIN`] after which the next worker starts in safe mode.
-const DEATHS_MAX: usize = 5;
-const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+/// The environment variable that tells a worker its descriptors: device, INIT, page, ready pipe (-1: none).
+const ENV: &str = "FOURWHEEL_KEEPER";
+/// How long the kernel may take to send INIT. It queues it before mount(2) returns.
+const INIT_PATIENCE: Duration = Duration::from_secs(10);
+/// A request buffer of at least this size is what the kernel insists on (FUSE_MIN_READ_BUFFER).
+const INIT_BUFFER: usize = 8192;
 
-/// How long a worker may take to end after it was asked to.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
+/// Where the keeper runs.
+#[derive(Debug)]
+pub enum Place {
+    /// In this process, until the drive ends.
+    Foreground,
+    /// In a child; [`run`] returns when the drive answers.
+    Daemon {
+        /// Where keeper and worker write their stderr; `None`: nowhere.
+        stderr: Option<OwnedFd>,
+        /// How long to wait for the word "ready" before the daemon is stopped again.
+        patience: Duration,
+    },
+}
 
-/// What the keeper needs to know.
+/// What to mount, and whom to start.
+#[derive(Debug)]
 pub struct KeeperOptions {
-    pub mount: MountOptions,
-    /// The program and the arguments of a worker.
-    pub worker: Vec<CString>,
-    /// Where the first worker says that the mount answers: one line, `ok` or an error. Closed in the keeper.
-    pub ready: Option<OwnedFd>,
+    pub mount_point: PathBuf,
+    pub contents: Contents,
+    pub settings: MountSettings,
+    /// The worker's command; the first word is the program's absolute path. A daemon's directory is `/`: no relative paths.
+    pub worker_argv: Vec<OsString>,
+    pub place: Place,
+    pub policy: Policy,
+    /// How long a worker may flush after SIGTERM before it is killed.
+    pub stop_patience: Duration,
 }
 
-fn failed(what: &str) -> Error {
-    Error::new(Kind::Disk, format!("keeper: {what}: {}", io::Error::last_os_error()))
-}
-
-/// The strings of one kind of start.
-struct Exec {
-    _environment: Vec<CString>,
-    pointers: Vec<*const libc::c_char>,
-}
-
-impl Exec {
-    fn new(words: &[(&str, String)]) -> Result<Exec> {
-        use std::os::unix::ffi::OsStrExt;
-        let bad = |_| Error::new(Kind::Config, "the environment holds a NUL byte");
-        let mut environment = Vec::new();
-        for (key, value) in std::env::vars_os() {
-            if !words.iter().any(|(word, _)| key == *word) {
-                environment.push(CString::new([key.as_bytes(), b"=", value.as_bytes()].concat()).map_err(bad)?);
-            }
+impl KeeperOptions {
+    /// Foreground, an empty mount point, access for other users if root mounts, five deaths in a minute, half a minute to stop.
+    pub fn new(mount_point: impl Into<PathBuf>, source: impl Into<String>, worker_argv: Vec<OsString>) -> Self {
+        KeeperOptions {
+            mount_point: mount_point.into(),
+            contents: Contents::MustBeEmpty,
+            settings: MountSettings { source: source.into(), allow_other: mount::is_root(), read_only: false },
+            worker_argv,
+            place: Place::Foreground,
+            policy: Policy::default(),
+            stop_patience: Duration::from_secs(30),
         }
-        for (key, value) in words {
-            environment.push(CString::new(format!("{key}={value}")).map_err(bad)?);
-        }
-        let pointers = environment.iter().map(|e| e.as_ptr()).chain([std::ptr::null()]).collect();
-        Ok(Exec { _environment: environment, pointers })
     }
 }
 
-/// Mounts, runs workers until one ends by itself, and unmounts.
+/// Mounts, starts the worker and keeps the drive alive. Returns the exit code ([`exit`]) for the shell.
 ///
-/// Returns the exit code: that of a worker that could not start, 0 after a clean end.
-/// `Config`: the mount point cannot be used.
-pub fn run(mut options: KeeperOptions) -> Result<i32> {
-    let signals = block_signals()?;
-    let fuse = mount::mount(&options.mount)?;
-    let outcome = keep(&mut options, &fuse, &signals);
-    let unmounted = mount::unmount_lazily(&options.mount.mount_point);
-    let code = outcome?;
-    unmounted.map(|()| code)
+/// * Foreground: returns when the drive has ended. Daemon: when it answers (0) or could not start.
+/// * Call it in a process without other threads, before any runtime starts (`Invalid` otherwise).
+/// * `Config`, `Exists`, `Denied`: nothing was mounted; the message says what to do.
+pub fn run(options: KeeperOptions) -> Result<i32> {
+    daemon::single_threaded()?;
+    let KeeperOptions { mount_point, contents, settings, worker_argv, place, policy, stop_patience } = options;
+    let ready = mount_point::prepare(&mount_point, contents)?;
+    if ready.cleaned > 0 {
+        eprintln!("fourwheel: removed what a dead drive had left at {}", ready.path.display());
+    }
+    let mounted = mount::mount(&ready.path, &settings)?;
+    let path = mounted.mount_point.clone();
+    let minor = mounted.minor;
+    let begun = begin(mounted, worker_argv, place, policy, stop_patience);
+    if begun.is_err() {
+        // The first error is the one to tell; this one would only hide it.
+        let _ = mount::unmount_lazy(&path, Some(minor));
+    }
+    begun
 }
 
-fn keep(options: &mut KeeperOptions, fuse: &OwnedFd, signals: &libc::sigset_t) -> Result<i32> {
-    let init = keep_init(fuse)?;
-    let page = SharedPage::create()?;
-    let ready = options.ready.take();
-    let words = |first: bool, safe: bool| {
-        let ready = if first { ready.as_ref().map_or(-1, |fd| fd.as_raw_fd()) } else { -1 };
-        Exec::new(&[
-            (inherited::FUSE_FD, fuse.as_raw_fd().to_string()),
-            (inherited::INIT_FD, init.as_raw_fd().to_string()),
-            (inherited::PAGE_FD, page.fd().to_string()),
-            (inherited::READY_FD, ready.to_string()),
-            (inherited::FIRST, u8::from(first).to_string()),
-            (inherited::SAFE, u8::from(safe).to_string()),
-        ])
+fn begin(
+    mounted: Mounted,
+    worker_argv: Vec<OsString>,
+    place: Place,
+    policy: Policy,
+    stop_patience: Duration,
+) -> Result<i32> {
+    let init = read_init(&mounted)?;
+    let shared = Shared::create()?;
+    shared.minor.store(mounted.minor, SeqCst);
+    let pipe = match &place {
+        Place::Foreground => None,
+        Place::Daemon { .. } => Some(daemon::pipe()?),
     };
+    let mut daemon_pipe = None;
+    if let (Place::Daemon { stderr, patience }, Some(pipe)) = (place, pipe) {
+        match daemon::split(stderr)? {
+            daemon::Side::Parent(pid) => {
+                // The daemon's copy of the device is the one that counts.
+                drop(mounted);
+                return Ok(daemon::wait(pipe, pid, patience));
+            }
+            daemon::Side::Daemon => daemon_pipe = Some(pipe.writer),
     let (first, later, safe) = (words(true, false)?, words(false, false)?, words(false, true)?);
     let arguments: Vec<*const libc::c_char> =
         options.worker.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
@@ -123,134 +171,61 @@ fn keep(options: &mut KeeperOptions, fuse: &OwnedFd, signals: &libc::sigset_t) -
             pause(Duration::from_millis(200));
         }
     }
+    let is_daemon = daemon_pipe.is_some();
+    let ended = keep(mounted, &init, shared, &worker_argv, daemon_pipe, policy, stop_patience);
+    match ended {
+        // The daemon is a copy of the caller, which must not go on twice.
+        Ok(code) if is_daemon => std::process::exit(code),
+        Err(error) if is_daemon => {
+            eprintln!("fourwheel: {error}");
+            std::process::exit(exit::GAVE_UP)
+        }
+        other => other,
+    }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the keeper runs no drive")]
-fn now() -> Instant {
-    Instant::now()
+fn keep(
+    mounted: Mounted,
+    init: &OwnedFd,
+    shared: Shared,
+    worker_argv: &[OsString],
+    ready: Option<OwnedFd>,
+    policy: Policy,
+    stop_patience: Duration,
+) -> Result<i32> {
+    // SAFETY: getpid(2) cannot fail and touches no memory.
+    shared.keeper_pid.store(unsafe { libc::getpid() }, SeqCst);
+    let signals = signals::Signals::block();
+    let passed = spawn::Passed {
+        device: mounted.device.as_raw_fd(),
+        init: init.as_raw_fd(),
+        shared: shared.as_fd().as_raw_fd(),
+        ready: ready.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+    };
+    let worker = spawn::Prepared::new(worker_argv, passed, signals.before())?;
+    let page = Shared::open(shared.as_fd().try_clone_to_owned().context("keep the page shared with the worker")?)?;
+    let code = watch::Watch { mounted, shared, worker, signals, policy, stop_patience }.run();
+    if let Some(ready) = &ready {
+        daemon::tell_failure(ready, &page, code);
+    }
+    Ok(code)
 }
 
-#[allow(clippy::disallowed_methods, reason = "the keeper has one thread and nothing else to do")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
-
-/// Reads the kernel's first request and keeps it in a memory file that workers inherit.
-fn keep_init(fuse: &OwnedFd) -> Result<OwnedFd> {
-    let mut request = vec![0u8; 1 << 17];
-    // SAFETY: the buffer has the length that is given.
-    let n = unsafe { libc::read(fuse.as_raw_fd(), request.as_mut_ptr().cast(), request.len()) };
-    if n <= 0 {
-        return Err(failed("read the kernel's first request"));
-    }
-    // SAFETY: the name ends in NUL.
-    let raw = unsafe { libc::memfd_create(c"fourwheel-init".as_ptr(), 0) };
-    if raw < 0 {
-        return Err(failed("memfd_create"));
-    }
-    // SAFETY: memfd_create(2) just returned it.
-    let file = unsafe { OwnedFd::from_raw_fd(raw) };
-    // SAFETY: the first `n` bytes of the buffer were read.
-    if unsafe { libc::write(raw, request.as_ptr().cast(), n as usize) } != n {
-        return Err(failed("keep the kernel's first request"));
-    }
+/// Reads the kernel's first request and puts it into a file in memory.
+fn read_init(mounted: &Mounted) -> Result<OwnedFd> {
+    let mut wait = libc::pollfd { fd: mounted.device.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut buffer = vec![0u8; INIT_BUFFER];
+    let doing = "read the kernel's INIT request";
+    // SAFETY: `wait` is one pollfd, and `buffer` has the length that is given.
+    let got = unsafe {
+        if libc::poll(&raw mut wait, 1, INIT_PATIENCE.as_millis() as i32) <= 0 {
+            return Err(Error::new(Kind::TimedOut, format!("{doing}: none came")));
+        }
+        libc::read(mounted.device.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len())
+    };
+    let Ok(got) = usize::try_from(got) else { return Err(Error::disk(doing, &io::Error::last_os_error())) };
+    let file = shared::memfd(c"fourwheel-init").context(doing)?;
+    let mut copy = File::from(file.try_clone().context(doing)?);
+    copy.write_all(&buffer[..got]).context(doing)?;
     Ok(file)
-}
-
-fn block_signals() -> Result<libc::sigset_t> {
-    // SAFETY: the set is initialised by sigemptyset(3) before it is used.
-    unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(&mut set, signal);
-        }
-        if libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) != 0 {
-            return Err(failed("block signals"));
-        }
-        Ok(set)
-    }
-}
-
-/// Starts a worker. Between fork and exec only async-signal-safe calls are made.
-fn spawn(arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> Result<libc::pid_t> {
-    // SAFETY: this process has one thread; both arrays end in null and point to strings that live as long.
-    unsafe {
-        let keeper = libc::getpid();
-        match libc::fork() {
-            -1 => Err(failed("fork")),
-            0 => {
-                // A terminal's Ctrl-C goes to the keeper, which ends the worker in order.
-                libc::setpgid(0, 0);
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                if libc::getppid() != keeper {
-                    libc::_exit(1);
-                }
-                let mut none: libc::sigset_t = std::mem::zeroed();
-                libc::sigemptyset(&mut none);
-                libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-                libc::execve(arguments[0], arguments.as_ptr(), environment.as_ptr());
-                libc::_exit(127)
-            }
-            worker => Ok(worker),
-        }
-    }
-}
-
-/// How a worker ended.
-enum End {
-    Exited(i32),
-    Signalled(i32),
-    /// It was asked to end, and did not in time.
-    Stopped,
-}
-
-/// Waits for the worker's end; passes the wish to stop on to it.
-fn wait(worker: libc::pid_t, signals: &libc::sigset_t) -> Result<End> {
-    let mut stop_at: Option<Instant> = None;
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` has room for the answer.
-        if unsafe { libc::waitpid(worker, &mut status, libc::WNOHANG) } == worker {
-            if libc::WIFEXITED(status) {
-                return Ok(End::Exited(libc::WEXITSTATUS(status)));
-            }
-            if libc::WIFSIGNALED(status) {
-                return Ok(match stop_at {
-                    Some(_) => End::Stopped,
-                    None => End::Signalled(libc::WTERMSIG(status)),
-                });
-            }
-        }
-        let left = stop_at.map(|at| at.saturating_duration_since(now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            // SAFETY: the worker is our child and was not waited for yet.
-            unsafe { libc::kill(worker, libc::SIGKILL) };
-            stop_at = Some(now() + STOP_WITHIN);
-        }
-        let limit = libc::timespec { tv_sec: left.map_or(3600, |l| l.as_secs() as i64), tv_nsec: 100_000_000 };
-        // SAFETY: the set is initialised; no information on the signal is asked for.
-        match unsafe { libc::sigtimedwait(signals, std::ptr::null_mut(), &limit) } {
-            libc::SIGTERM | libc::SIGINT | libc::SIGHUP => {
-                let again = stop_at.replace(now() + STOP_WITHIN).is_some();
-                let signal = if again { libc::SIGKILL } else { libc::SIGTERM };
-                // SAFETY: the worker is our child and was not waited for yet.
-                unsafe { libc::kill(worker, signal) };
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A descriptor by its number, for what is inherited.
-fn inherit(raw: RawFd) -> Option<OwnedFd> {
-    // SAFETY: F_GETFD only asks.
-    if raw < 3 || unsafe { libc::fcntl(raw, libc::F_GETFD) } < 0 {
-        return None;
-    }
-    // SAFETY: it is open, and the environment says that it was opened for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    // SAFETY: the descriptor is open; programs that the worker starts must not inherit it.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-    Some(fd)
 }

@@ -1,65 +1,93 @@
-//! Reading `/proc/self/mountinfo` (proc(5)): which of our mounts there are, and what stands at a mount point.
+//! The kernel's list of mounts, `/proc/self/mountinfo`.
 
+use crate::error::{Context, Result};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The type under which the kernel lists our mounts.
-pub const SUBTYPE: &str = "fuse.fourwheel";
+/// The file system type that our mounts have: `fuse` with our name as its subtype.
+pub const FS_TYPE: &str = "fuse.fourwheel";
 
-/// One mount.
+/// One mount of this mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mounted {
+pub struct MountEntry {
+    /// The kernel's number of the mount; unique while it lives.
+    pub id: u32,
+    /// Major and minor device number; a FUSE connection is known by the minor one.
+    pub device: (u32, u32),
     pub mount_point: PathBuf,
-    /// The file system's type, `fuse.fourwheel` for ours.
-    pub kind: String,
+    pub fs_type: String,
+    /// What the mounter gave as the source: for ours the drive's name, made harmless.
     pub source: String,
-    /// The device's minor number: the connection's number under `/sys/fs/fuse/connections`.
-    pub minor: u32,
+    pub read_only: bool,
 }
 
-/// All mounts that this process sees; empty where procfs cannot be read.
-#[allow(clippy::disallowed_methods, reason = "procfs is no disk")]
-pub fn mounts() -> Vec<Mounted> {
-    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|b| *b == b'\n').filter_map(parse).collect()
+/// All mounts, in the order of mounting: of several at one place the last is the visible one.
+pub fn all() -> Result<Vec<MountEntry>> {
+    let mut text = Vec::new();
+    File::open("/proc/self/mountinfo")
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .context("read /proc/self/mountinfo")?;
+    Ok(parse(&text))
 }
 
-/// The topmost mount at exactly this path.
-pub fn at(mount_point: &Path) -> Option<Mounted> {
-    mounts().into_iter().rfind(|m| m.mount_point == mount_point)
+/// The fourwheel mounts.
+pub fn fourwheel() -> Result<Vec<MountEntry>> {
+    Ok(all()?.into_iter().filter(|entry| entry.fs_type == FS_TYPE).collect())
 }
 
-/// Our mounts.
-pub fn ours() -> Vec<Mounted> {
-    mounts().into_iter().filter(|m| m.kind == SUBTYPE).collect()
+/// The visible mount exactly at `path`, which must be absolute and without symlinks.
+pub fn at(path: &Path) -> Result<Option<MountEntry>> {
+    Ok(all()?.into_iter().rfind(|entry| entry.mount_point == path))
 }
 
-fn parse(line: &[u8]) -> Option<Mounted> {
-    let mut fields = line.split(|b| *b == b' ');
-    let device = std::str::from_utf8(fields.nth(2)?).ok()?;
-    let minor = device.split_once(':')?.1.parse().ok()?;
-    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
-    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = String::from_utf8_lossy(rest.next()?).into_owned();
-    let source = String::from_utf8_lossy(&unescape(rest.next()?)).into_owned();
-    Some(Mounted { mount_point, kind, source, minor })
+/// Reads the lines; one that does not parse is left out.
+///
+/// Source: proc_pid_mountinfo(5). `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
+fn parse(text: &[u8]) -> Vec<MountEntry> {
+    text.split(|&byte| byte == b'\n').filter_map(line).collect()
 }
 
-/// Undoes the octal escapes of blanks, tabs, newlines and backslashes.
+fn line(line: &[u8]) -> Option<MountEntry> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let device = fields.nth(1)?;
+    let mount_point = fields.nth(1)?;
+    let options = fields.next()?;
+    // Optional fields, any number of them, end with a dash.
+    fields.by_ref().find(|field| *field == b"-")?;
+    let (fs_type, source) = (fields.next()?, fields.next()?);
+    let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
+    Some(MountEntry {
+        id,
+        device: (major.parse().ok()?, minor.parse().ok()?),
+        mount_point: OsString::from_vec(unescape(mount_point)).into(),
+        fs_type: String::from_utf8_lossy(&unescape(fs_type)).into_owned(),
+        source: String::from_utf8_lossy(&unescape(source)).into_owned(),
+        read_only: options.split(|&byte| byte == b',').any(|option| option == b"ro"),
+    })
+}
+
+fn number(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Undoes the kernel's octal escapes (space, tab, newline, backslash, hash): `\040` is a space.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while at < field.len() {
-        let octal = field.get(at + 1..at + 4).filter(|d| d.iter().all(|c| (b'0'..=b'7').contains(c)));
-        match octal {
-            Some(digits) if field[at] == b'\\' => {
-                out.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
-                at += 4;
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let digits = tail.first_chunk::<3>().filter(|digits| digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        match (byte, digits) {
+            (b'\\', Some(digits)) => {
+                out.push(digits.iter().fold(0u8, |value, d| value.wrapping_shl(3) | (d - b'0')));
+                rest = &tail[3..];
             }
             _ => {
-                out.push(field[at]);
-                at += 1;
+                out.push(byte);
+                rest = tail;
             }
         }
     }
@@ -70,11 +98,31 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const TEXT: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+        99 22 0:57 / /home/a\\040b/\\134x\\012y ro,nosuid,nodev shared:1 master:2 - fuse.fourwheel my\\040drive rw,user_id=0\n\
+        garbage\n\
+        100 22 0:58 / /home/\xff rw - fuse.sshfs host:/ rw\n";
+
     #[test]
-    fn a_line_with_escapes_is_read() {
-        let line = br"36 35 0:98 / /mnt/a\040b rw,nosuid shared:1 - fuse.fourwheel work\134x rw,user_id=0";
-        let found = parse(line).unwrap();
-        assert_eq!(found.mount_point, Path::new("/mnt/a b"));
-        assert_eq!((found.kind.as_str(), found.source.as_str(), found.minor), (SUBTYPE, "work\\x", 98));
+    fn escapes_and_optional_fields_are_understood() {
+        let found = parse(TEXT);
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[1].mount_point, Path::new("/home/a b/\\x\ny"));
+        assert_eq!((found[1].device, found[1].read_only, found[1].id), ((0, 57), true, 99));
+        assert_eq!((found[1].fs_type.as_str(), found[1].source.as_str()), (FS_TYPE, "my drive"));
+        assert_eq!(found[2].mount_point, PathBuf::from(OsString::from_vec(b"/home/\xff".to_vec())));
+    }
+
+    #[test]
+    fn the_kernels_own_list_parses() {
+        let found = all().unwrap();
+        assert!(found.iter().any(|entry| entry.mount_point == Path::new("/")));
+        assert!(at(Path::new("/proc")).unwrap().is_some_and(|entry| entry.fs_type == "proc"));
+    }
+
+    #[test]
+    fn a_backslash_without_three_digits_stays() {
+        assert_eq!(unescape(b"a\\04"), b"a\\04");
+        assert_eq!(unescape(b"\\\\040"), b"\\ ");
     }
 }

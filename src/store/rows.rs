@@ -484,6 +484,13 @@ impl<'c> Rows<'c> {
         Ok(faults)
     }
 
+    /// Whether nothing but the kernel can need this inode: it has no name, and no remote has it.
+    pub(super) fn is_unneeded(&self, ino: Ino) -> Result<bool> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM nodes WHERE ino = ?1 AND ino != 1)
+                   AND NOT EXISTS(SELECT 1 FROM names WHERE ino = ?1) AND NOT EXISTS(SELECT 1 FROM views WHERE ino = ?1)";
+        Ok(self.count(sql, [ino.get() as i64])? != 0)
+    }
+
     /// Whether the three views of an inode differ, so that the planner has something to do.
     pub(super) fn differs(&self, ino: Ino) -> Result<bool> {
         if ino == Ino::ROOT {

@@ -7,7 +7,7 @@ use super::{Shared, SyncParts};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Want;
 use crate::model::{FileKind, Ino};
-use crate::store::{Event, Rows, Which};
+use crate::store::{Content, Event, Rows, Which};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,10 @@ use tokio::task::JoinSet;
 const QUIET_MAX: Duration = Duration::from_secs(60);
 /// Quiet time of a file that a program still has open for writing.
 const QUIET_OPEN: Duration = Duration::from_secs(15);
+/// How long an entry whose place is busy is left alone.
+const BUSY: Duration = Duration::from_millis(50);
+/// How often a file is looked at that the remote changed while a program has it open for writing.
+const HELD: Duration = Duration::from_secs(1);
 /// How long an entry that waits for another is left alone at most.
 const RECHECK: Duration = Duration::from_secs(5);
 /// How long what the provider refuses is left alone.
@@ -65,6 +69,8 @@ enum Done {
     Rest,
     /// Something must happen to this inode first.
     Wait(Ino),
+    /// Another call runs where this one must.
+    Later,
 }
 
 /// Whether an inode may be worked on now.
@@ -247,6 +253,7 @@ impl Sync {
                         queue.wait_for(ino, on);
                         queue.put(ino, now + RECHECK);
                     }
+                    Done::Later => queue.put(ino, now + BUSY),
                     Done::Rest => {}
                 }
             }
@@ -302,6 +309,11 @@ impl Sync {
             let step = plan(&facts);
             if step == Step::Nothing {
                 return Ok(Ready::Nothing);
+            }
+            // What the remote did to a file waits until whoever may write to it has closed it: then both sides are known.
+            let held = step == Step::Take || (step == Step::Make && matches!(node.content, Content::Version(_)));
+            if held && self.shared.store().opens().get(ino).writers > 0 {
+                return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD));
             }
             if matches!(step, Step::Make | Step::Move | Step::Send | Step::SetMeta | Step::Remove)
                 && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?
@@ -401,6 +413,7 @@ async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>)
         Progress::Went => Done::Again,
         Progress::Ended => Done::Rest,
         Progress::Waits(on) => Done::Wait(on),
+        Progress::Busy => Done::Later,
     })
 }
 

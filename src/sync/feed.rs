@@ -21,6 +21,8 @@ const REFRESHED_MAX: usize = 64;
 const META_AT_ONCE: usize = 32;
 /// Shortest time between two sweeps of a remote without a feed.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// How often doubted places are looked at.
+const DOUBTS_EVERY: Duration = Duration::from_millis(100);
 /// How often the quota is asked for.
 const QUOTA_EVERY: Duration = Duration::from_secs(60);
 /// How long after a failed try the remote is asked again.
@@ -29,7 +31,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Runs until `stop`.
 pub(super) async fn watch(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let work = async {
-        tokio::join!(changes(&shared), refresh(&shared), quota(&shared), metadata(&shared));
+        tokio::join!(changes(&shared), refresh(&shared), quota(&shared), metadata(&shared), doubts(&shared));
     };
     tokio::select! {
         biased;
@@ -121,7 +123,7 @@ async fn apply(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<()> {
         match change {
             Change::Present(path, entry) => {
                 if shared.guard.is_busy(&path) {
-                    look.extend(path.split().map(|(parent, _)| (parent, false)));
+                    shared.guard.doubt(&path);
                 } else if shared.note_present(&path, &entry)?.is_none() {
                     look.push((RemotePath::root(), true));
                 } else if entry.kind == FileKind::Directory {
@@ -130,7 +132,7 @@ async fn apply(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<()> {
             }
             Change::Absent(path) => {
                 if shared.guard.is_busy(&path) || shared.guard.is_busy_below(&path) {
-                    look.extend(path.split().map(|(parent, _)| (parent, false)));
+                    shared.guard.doubt(&path);
                 } else {
                     // A rename here makes the old place absent; whatever is there now is asked for.
                     shared.look(&Place::at(path)).await?;
@@ -169,6 +171,20 @@ async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Looks again at what was heard while our own calls touched the same place.
+async fn doubts(shared: &Arc<Shared>) {
+    loop {
+        tokio::time::sleep(DOUBTS_EVERY).await;
+        for path in shared.guard.take_doubted() {
+            let outcome = shared.look(&Place::at(path.clone())).await;
+            shared.heard(&outcome);
+            if outcome.is_err() {
+                shared.guard.doubt(&path);
+            }
+        }
+    }
 }
 
 /// Lists directories in use again, where no feed reports changes.

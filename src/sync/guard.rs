@@ -1,7 +1,7 @@
 //! Which places of the remote our own calls touch, so that a listing that began before a call ended is not believed there.
 
 use crate::model::RemotePath;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Touched places that are remembered while listings run. When full, the running listings are believed nowhere.
@@ -16,6 +16,8 @@ struct State {
     running: HashMap<String, u32>,
     ended: HashMap<String, u64>,
     listings: HashMap<u64, u32>,
+    /// Places of which something was heard and not believed: to be looked at when they are free.
+    doubted: HashSet<String>,
 }
 
 /// The table of touched places.
@@ -41,13 +43,20 @@ impl Guard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a call at these places begins; it ends when the answer is dropped.
-    pub(super) fn call(&self, paths: Vec<RemotePath>) -> Call<'_> {
+    /// Notes that a call at these places begins; it ends when the answer is dropped. `None`: another call runs at, above or
+    /// below one of them, and two calls at one place would undo each other.
+    pub(super) fn call(&self, paths: Vec<RemotePath>) -> Option<Call<'_>> {
         let mut state = self.lock();
+        for path in &paths {
+            let above = above(path).any(|p| state.running.contains_key(p));
+            if above || state.running.keys().any(|running| RemotePath::new(running).is_within(path)) {
+                return None;
+            }
+        }
         for path in &paths {
             *state.running.entry(path.as_str().to_owned()).or_default() += 1;
         }
-        Call { guard: self, paths }
+        Some(Call { guard: self, paths })
     }
 
     /// Notes that a listing begins.
@@ -56,6 +65,22 @@ impl Guard {
         let began = state.clock;
         *state.listings.entry(began).or_default() += 1;
         Listing { guard: self, began }
+    }
+
+    /// Notes that something was heard of a place at which a call of ours runs.
+    pub(super) fn doubt(&self, path: &RemotePath) {
+        self.lock().doubted.insert(path.as_str().to_owned());
+    }
+
+    /// The doubted places at which nothing runs any more; they are doubted no longer.
+    pub(super) fn take_doubted(&self) -> Vec<RemotePath> {
+        let mut state = self.lock();
+        let free = |text: &String| !above(&RemotePath::new(text)).any(|p| state.running.contains_key(p));
+        let found: Vec<String> = state.doubted.iter().filter(|text| free(text)).cloned().collect();
+        for text in &found {
+            state.doubted.remove(text);
+        }
+        found.iter().map(|text| RemotePath::new(text)).collect()
     }
 
     /// Whether a call runs at or above this place.
@@ -81,10 +106,14 @@ fn above(path: &RemotePath) -> impl Iterator<Item = &str> {
 impl Listing<'_> {
     /// Whether what this listing says of a place can be believed: no call of ours touched it, or what holds it, since it began.
     pub(super) fn believes(&self, path: &RemotePath) -> bool {
-        let state = self.guard.lock();
-        self.began >= state.floor
+        let mut state = self.guard.lock();
+        let believed = self.began >= state.floor
             && above(path)
-                .all(|p| !state.running.contains_key(p) && state.ended.get(p).is_none_or(|&ended| ended <= self.began))
+                .all(|p| !state.running.contains_key(p) && state.ended.get(p).is_none_or(|&ended| ended <= self.began));
+        if !believed {
+            state.doubted.insert(path.as_str().to_owned());
+        }
+        believed
     }
 
     /// The same for what it does not list: nothing below may have been touched either.
@@ -92,8 +121,14 @@ impl Listing<'_> {
         if !self.believes(path) {
             return false;
         }
-        let state = self.guard.lock();
+        let mut state = self.guard.lock();
         let below = |touched: &str| RemotePath::new(touched).is_within(path);
+        let believed = !state.running.keys().any(|p| below(p))
+            && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p));
+        if !believed {
+            state.doubted.insert(path.as_str().to_owned());
+        }
+        believed
         !state.running.keys().any(|p| below(p)) && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p))
     }
 }
@@ -148,10 +183,13 @@ mod tests {
         let p = RemotePath::new;
         let listing = guard.listing();
         assert!(listing.believes(&p("a/b")));
-        let call = guard.call(vec![p("a")]);
+        let call = guard.call(vec![p("a")]).unwrap();
+        assert!(guard.call(vec![p("a/b")]).is_none());
         assert!(!listing.believes(&p("a/b")) && listing.believes(&p("ab")));
+        assert!(guard.call(vec![p("ab")]).is_some() && guard.take_doubted().is_empty());
         drop(call);
         assert!(!listing.believes(&p("a/b")));
+        assert_eq!(guard.take_doubted(), vec![p("a/b")]);
         assert!(!listing.believes_absence(&p("")) || p("").is_root());
         drop(listing);
         assert!(guard.listing().believes(&p("a/b")));
@@ -161,7 +199,7 @@ mod tests {
     fn absence_of_a_directory_is_not_believed_while_something_below_is_sent() {
         let guard = Guard::default();
         let p = RemotePath::new;
-        let _call = guard.call(vec![p("d/x")]);
+        let _call = guard.call(vec![p("d/x")]).unwrap();
         let listing = guard.listing();
         assert!(listing.believes(&p("d")) && !listing.believes_absence(&p("d")));
     }

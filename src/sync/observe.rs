@@ -183,6 +183,10 @@ impl Observer<'_> {
             Content::None => true,
         };
         if clean && !new.same_content(&base) {
+            if self.opens.get(ino).writers > 0 {
+                // It may be written the next moment; the planner takes it, or keeps both, once it is closed.
+                return Ok(());
+            }
             return self.take(tx, ino, entry);
         }
         let meta_news = new.meta != old.meta || unknown;
@@ -273,7 +277,7 @@ impl Observer<'_> {
         };
         let kept = match node.kind {
             FileKind::Directory => !tx.is_empty(ino)?,
-            _ => written,
+            _ => written || self.opens.get(ino).writers > 0,
         };
         if kept {
             return Ok(());
@@ -298,13 +302,20 @@ impl Observer<'_> {
         }
         let mut node = tx.node(ino)?;
         let known = node.meta_known;
+        let mut at = ino;
+        if node.kind != FileKind::Directory {
+            // A new inode: who still has the deleted one open keeps its bytes, which the journal may hold.
+            at = tx.add_node(&node)?;
+            tx.hand_over_views(ino, at)?;
+            node.ino = at;
+        }
         node.content = content_of(&view);
         node.size = if node.kind == FileKind::Directory { 0 } else { view.size };
         node.target = None;
         apply_meta(&mut node, &view);
         tx.set_node(&node)?;
-        tx.add_name(view.parent, &view.shown, ino)?;
-        tx.set_view(ino, 0, Which::Base, Some(&agreed(&view, &node, known)))?;
+        tx.add_name(view.parent, &view.shown, at)?;
+        tx.set_view(at, 0, Which::Base, Some(&agreed(&view, &node, known)))?;
         tx.tell_entry(view.parent, &view.shown)
     }
 

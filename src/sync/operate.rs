@@ -17,9 +17,12 @@ pub(super) enum Progress {
     Ended,
     /// Something must happen to this inode first.
     Waits(Ino),
+    /// Another call runs at this place.
+    Busy,
 }
 
 /// Where an inode is to be on the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
     pub(super) parent: Ino,
     pub(super) name: Name,
@@ -28,6 +31,7 @@ pub(super) struct Goal {
 }
 
 /// What stands at a goal already.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     Nobody,
     /// Deleted here and unchanged there: its place, and for a file its identity, may be taken.
@@ -90,25 +94,29 @@ impl Shared {
     }
 
     pub(super) async fn remove(&self, ino: Ino) -> Result<Progress> {
-        let (view, place, child) = self.store().read(|rows| {
-            let view = rows.view(ino, 0, Which::Remote)?;
-            let child = rows.remote_children(0, ino)?.into_iter().next();
-            Ok((view, super::place_of(rows, ino), child))
-        })?;
-        let Some(view) = view else { return Ok(Progress::Went) };
+        let facts = || {
+            self.store().read(|rows| {
+                let view = rows.view(ino, 0, Which::Remote)?;
+                let child = rows.remote_children(0, ino)?.into_iter().next();
+                let path = rows.remote_path(0, ino)?;
+                Ok((view, path, child, rows.place(ino)?.is_none()))
+            })
+        };
+        let seen = facts()?;
+        let (Some(view), Some(path), child, true) = seen.clone() else { return Ok(Progress::Went) };
         if let Some((child, _)) = child {
             return Ok(Progress::Waits(child));
         }
-        let place = place?;
+        let place = Place { path, id: view.id.clone() };
         let directory = view.kind == FileKind::Directory;
-        if directory && self.guard.is_busy_below(&place.path) {
-            return Err(Error::new(Kind::Unavailable, "something below is still being sent"));
-        }
         let condition = match (&view.version, directory) {
             (Some(version), false) => Condition::Is(version.clone()),
             _ => Condition::Any,
         };
-        let call = self.guard.call(vec![place.path.clone()]);
+        let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
+        if facts()? != seen {
+            return Ok(Progress::Went);
+        }
         let outcome = self.remote().remove(&place, directory, &condition).await;
         match outcome {
             Ok(()) => {}
@@ -167,6 +175,12 @@ impl Shared {
             let occupant = self.occupant(rows, ino, &goal)?;
             Ok((node, goal, occupant))
         })?;
+        if self.guard.is_busy(&goal.place.path) {
+            return Ok(Progress::Busy);
+        }
+        if matches!(node.content, Content::Version(_)) {
+            return self.follow_removal(ino);
+        }
         match occupant {
             Occupant::Nobody => {}
             Occupant::Leaving(other, view) if node.kind == FileKind::File && view.kind == FileKind::File => {
@@ -184,9 +198,39 @@ impl Shared {
         }
     }
 
+    /// Whether an inode still wants to be at `goal`, and the remote's view of it still is what `condition` was made from.
+    /// Asked once the place is ours: what was read before may have been changed by the call that had it.
+    pub(super) fn is_still(&self, node: &Node, goal: &Goal, condition: &Condition) -> Result<bool> {
+        self.store().read(|rows| {
+            let Some(now) = rows.find_node(node.ino)? else { return Ok(false) };
+            if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
+                return Ok(false);
+            }
+            let again = self.goal(rows, &now)?;
+            let view = rows.view(node.ino, 0, Which::Remote)?;
+            let same = match (&view, condition) {
+                (None, Condition::Absent) => true,
+                (Some(view), Condition::Is(version)) => view.version.as_ref() == Some(version),
+                (Some(view), Condition::Any) => view.version.is_none(),
+                _ => false,
+            };
+            let alone = rows.remote_child(0, goal.parent, &goal.raw)?.is_none_or(|there| there == node.ino);
+            Ok(same && alone && again.place.path == goal.place.path && now.content == node.content)
+        })
+    }
+
+    /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
+    fn follow_removal(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| self.observer().absent(tx, ino))?;
+        Ok(Progress::Went)
+    }
+
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
         let meta = node.meta();
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
+        if !self.is_still(node, goal, &Condition::Absent)? {
+            return Ok(Progress::Went);
+        }
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -205,7 +249,10 @@ impl Shared {
             return Err(Error::new(Kind::Unavailable, "the link's target is not known yet"));
         };
         let meta = node.meta();
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
+        if !self.is_still(node, goal, &Condition::Absent)? {
+            return Ok(Progress::Went);
+        }
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {
@@ -231,19 +278,22 @@ impl Shared {
 
     /// Moves on the remote what was moved here.
     pub(super) async fn relocate(&self, ino: Ino) -> Result<Progress> {
-        let found = self.store().read(|rows| {
-            let node = rows.node(ino)?;
-            let goal = self.goal(rows, &node)?;
-            let occupant = self.occupant(rows, ino, &goal)?;
-            let circle = match &occupant {
-                Occupant::Staying(other) => is_circle(rows, ino, *other)?,
-                _ => false,
-            };
-            let view = rows.view(ino, 0, Which::Remote)?;
-            Ok((node, goal, occupant, circle, super::place_of(rows, ino)?, view))
-        })?;
-        let (node, mut goal, occupant, circle, from, Some(view)) = found else { return Ok(Progress::Went) };
-        let directory = node.kind == FileKind::Directory;
+        let facts = || {
+            self.store().read(|rows| {
+                let node = rows.node(ino)?;
+                let goal = self.goal(rows, &node)?;
+                let occupant = self.occupant(rows, ino, &goal)?;
+                let circle = match &occupant {
+                    Occupant::Staying(other) => is_circle(rows, ino, *other)?,
+                    _ => false,
+                };
+                let view = rows.view(ino, 0, Which::Remote)?;
+                Ok((node.kind, goal, occupant, circle, super::place_of(rows, ino)?, view))
+            })
+        };
+        let seen = facts()?;
+        let (kind, mut goal, occupant, circle, from, Some(view)) = seen.clone() else { return Ok(Progress::Went) };
+        let directory = kind == FileKind::Directory;
         if goal.place.path == from.path {
             // Only how it is shown differs.
             self.store().write(|tx| renamed(tx, ino, &goal, None).map(drop))?;
@@ -269,10 +319,12 @@ impl Shared {
             }
             Occupant::Leaving(other, _) | Occupant::Staying(other) => return Ok(Progress::Waits(other)),
         }
-        if directory && (self.guard.is_busy_below(&from.path) || self.guard.is_busy_below(&goal.place.path)) {
-            return Err(Error::new(Kind::Unavailable, "something below is still being sent"));
+        let Some(call) = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]) else {
+            return Ok(Progress::Busy);
+        };
+        if facts()? != seen {
+            return Ok(Progress::Went);
         }
-        let call = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]);
         let source = if directory { None } else { view.version.as_ref() };
         let doing = format!("move {} to {}", from.path, goal.place.path);
         match self.remote().rename(&from, &goal.place, source, &condition).await {
@@ -314,13 +366,13 @@ impl Shared {
         let meta = node.meta();
         let mut entry = None;
         if able {
-            let _call = self.guard.call(vec![place.path.clone()]);
+            let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
             let sent = self.remote().set_meta(&place, directory, view.version.as_ref(), &meta).await;
             match sent {
                 Ok(now) => entry = Some(now),
                 Err(e) if e.kind == Kind::Unsupported => {}
                 Err(e) if matches!(e.kind, Kind::Precondition | Kind::Changed | Kind::NotFound) => {
-                    drop(_call);
+                    drop(call);
                     self.look(&place).await?;
                     return Err(Error::new(Kind::Precondition, e.to_string()));
                 }

@@ -64,6 +64,9 @@ impl Shared {
             Ok((node, goal, rows.view(ino, 0, Which::Remote)?))
         })?;
         let Some(view) = view else { return Ok(Progress::Went) };
+        if self.guard.is_busy(&goal.place.path) {
+            return Ok(Progress::Busy);
+        }
         let condition = view.version.clone().map_or(Condition::Any, Condition::Is);
         let goal = Goal { place: Place { id: view.id.clone(), ..goal.place }, ..goal };
         self.upload(&node, &goal, condition, large).await
@@ -78,9 +81,6 @@ impl Shared {
         large: &Arc<Semaphore>,
     ) -> Result<Progress> {
         let ino = node.ino;
-        if let Content::Version(version) = &node.content {
-            return self.copy_known(node, goal, version.clone(), condition).await;
-        }
         let (body, generation): (Body, Option<u64>) = match self.parts.journal.get(ino) {
             Some(staged) => {
                 if !staged.is_whole() {
@@ -110,7 +110,14 @@ impl Shared {
         let meta = Meta { mtime_ns: Some(mtime_ns), ..node.meta() };
         let doing = format!("upload {}", goal.place.path);
         self.moving.begin(ino, goal.place.path.to_string(), size);
-        let call = self.guard.call(vec![goal.place.path.clone()]);
+        let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else {
+            self.moving.end(ino);
+            return Ok(Progress::Busy);
+        };
+        if !self.is_still(node, goal, &condition)? {
+            self.moving.end(ino);
+            return Ok(Progress::Went);
+        }
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
@@ -163,17 +170,18 @@ impl Shared {
     /// The remote has our bytes: the row agrees, and the journal file becomes the cache's.
     fn confirm(&self, ino: Ino, goal: &Goal, entry: &Entry, meta: &Meta, generation: Option<u64>) -> Result<Progress> {
         let version = entry.version.clone().ok_or_else(|| Error::new(Kind::Corrupt, "the remote gave no version"))?;
-        let agree = |clean: bool, size: u64| {
+        let agree = |clean: Option<(u64, i64)>| {
             self.store().write(|tx| {
                 tx.remove_session(ino)?;
                 if tx.find_node(ino)?.is_none() {
                     return Ok(());
                 }
                 self.settle(tx, ino, goal, entry, meta)?;
-                if clean {
+                if let Some((size, mtime_ns)) = clean {
                     let mut node = tx.node(ino)?;
                     node.content = Content::Version(version.clone());
                     node.size = size;
+                    node.times.mtime_ns = mtime_ns;
                     tx.set_node(&node)?;
                 }
                 Ok(())
@@ -181,14 +189,14 @@ impl Shared {
         };
         let Some(generation) = generation else {
             // An empty file that was never staged. If it was staged meanwhile, what was written follows.
-            let clean = self.parts.journal.get(ino).is_none();
-            agree(clean, 0)?;
+            let clean = self.parts.journal.get(ino).is_none().then_some((0, meta.mtime_ns.unwrap_or_default()));
+            agree(clean)?;
             return Ok(Progress::Went);
         };
         let confirmed = self.parts.journal.finish(
             ino,
             Some(generation),
-            |_, size| agree(true, size),
+            |size, mtime_ns| agree(Some((size, mtime_ns))),
             |leaving| {
                 let present = std::iter::once(0..leaving.size).collect();
                 let file = leaving.file.clone();
@@ -209,13 +217,13 @@ impl Shared {
                 self.rates.saved(self.parts.clock.wall_ns());
             }
             Confirmed::Newer => {
-                agree(false, 0)?;
+                agree(None)?;
                 if let Some(staged) = self.parts.journal.get(ino) {
                     staged.rebase(Some(Base { version: version.0.clone(), size: entry.size }))?;
                 }
             }
             // Deleted here while it was sent: the planner deletes it there.
-            Confirmed::Gone => agree(false, 0)?,
+            Confirmed::Gone => agree(None)?,
         }
         Ok(Progress::Went)
     }

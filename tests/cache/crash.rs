@@ -127,7 +127,7 @@ fn world_of(seed: u64) -> u64 {
 
 #[test]
 fn no_crash_makes_a_wrong_byte() {
-    let seeds: u64 = std::env::var("CACHE_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let seeds: u64 = std::env::var("CACHE_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
     let first: u64 = std::env::var("CACHE_CRASH_FIRST").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let mut survived = 0;
     for seed in first..first + seeds {

@@ -91,6 +91,23 @@ fn an_adopted_file_is_cache_of_its_new_version() {
 }
 
 #[test]
+fn an_adopted_file_replaces_what_an_earlier_process_left() {
+    let disk = MemDisk::new(1 << 30, 1);
+    assert!(fill(&world(&disk).cache.file(ino(1), &version(2, 0), 2 * MIB).unwrap(), 2));
+    let world = world(&disk);
+    let staged = disk.open(Path::new("/journal/up"), Open::New).unwrap();
+    staged.write_at(&bytes(ino(1), 2, 0, 2 * MIB), 0).unwrap();
+    world.space.occupied(2 * MIB);
+    let present = RangeSet::from_iter([0..2 * MIB]);
+    let from = Path::new("/journal/up");
+    let file = world.cache.adopt(from, ino(1), &version(2, 0), 2 * MIB, staged, present, 2 * MIB).unwrap();
+    assert!(read_right(&file, 2, 0, 2 * MIB));
+    assert_eq!(world.space.used(), world.on_disk());
+    world.cache.scan();
+    assert_eq!((world.space.used(), world.cache.stats().files), (world.on_disk(), 1));
+}
+
+#[test]
 fn only_whole_present_pieces_are_adopted() {
     let disk = MemDisk::new(1 << 30, 1);
     let world = world(&disk);

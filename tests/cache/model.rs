@@ -79,9 +79,14 @@ impl Play<'_> {
             let mut found = vec![0; (range.end - range.start) as usize];
             assert_eq!(taken.file.read_at(&mut found, range.start).unwrap(), found.len());
             assert!(found == bytes(ino, content, range.start, found.len() as u64), "wrong bytes taken");
-            // The user writes: nobody who still holds the cached file may see it.
-            taken.file.write_at(&vec![0xee; found.len()], range.start).unwrap();
         }
+        // The user writes: nobody who still holds the cached file may see it, and none of their stores may run on.
+        let size = taken.file.stat().unwrap().size as usize;
+        taken.file.write_at(&vec![0xee; size], 0).unwrap();
+        (0..50).for_each(|_| std::thread::yield_now());
+        let mut found = vec![0; size];
+        taken.file.read_at(&mut found, 0).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0xee), "a store ran on into a taken file");
         self.world.disk.remove(&path).unwrap();
         drop(taken.file);
         self.world.space.released(taken.allocated);
@@ -97,6 +102,11 @@ impl Play<'_> {
         let present = RangeSet::from_iter([dice.roll(2) * dice.roll(size)..size]);
         self.world.cache.adopt(&path, ino, &version(content, tag), size, staged, present, held).unwrap();
     }
+}
+
+/// More of them for a longer look: `CACHE_MODEL_ROUNDS`.
+fn rounds(usual: u64) -> u64 {
+    std::env::var("CACHE_MODEL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
 fn play(disk: Arc<dyn Disk>, dir: &Path, rounds: u64) {
@@ -126,13 +136,46 @@ fn play(disk: Arc<dyn Disk>, dir: &Path, rounds: u64) {
 }
 
 #[test]
+fn a_store_never_meets_the_hole_of_an_eviction() {
+    let disk = MemDisk::new(1 << 30, 1).racy();
+    let world = World::open(Arc::new(disk), Path::new("/cache"), 4 * MIB, 0);
+    let file = world.cache.file(ino(1), &version(1, 0), 2 * MIB).unwrap();
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (file, done) = (&file, &done);
+            scope.spawn(move || {
+                let mut dice = Dice(thread);
+                for _ in 0..rounds(150) {
+                    store(file, 1, dice.roll(32), 2).unwrap();
+                    read_right(file, 1, dice.roll(2 * MIB), 2 * PIECE);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        scope.spawn(|| {
+            let mut dice = Dice(7);
+            while done.load(Ordering::Relaxed) < 2 {
+                drop(world.space.reserve(world.space.max().saturating_sub(dice.roll(MIB))));
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert_eq!(world.cache.stats().bad_pieces, 0);
+    assert_eq!(world.cache.verify(|_| true).unwrap().bad_pieces, 0);
+    assert!(world.cache.stats().evicted_bytes > 2 * MIB);
+    world.cache.scan();
+    assert_eq!(world.space.used(), world.on_disk());
+}
+
+#[test]
 fn threads_on_a_simulated_disk_never_see_a_wrong_byte() {
-    let disk = MemDisk::new(1 << 30, 1);
-    play(Arc::new(disk), Path::new("/drive"), 400);
+    let disk = MemDisk::new(1 << 30, 1).racy();
+    play(Arc::new(disk), Path::new("/drive"), rounds(120));
 }
 
 #[test]
 fn threads_on_the_real_disk_never_see_a_wrong_byte() {
     let dir = tempfile::tempdir().unwrap();
-    play(Arc::new(RealDisk), dir.path(), 400);
+    play(Arc::new(RealDisk), dir.path(), rounds(300));
 }

@@ -72,6 +72,32 @@ fn a_short_reservation_evicts_what_it_lacks_and_no_more() {
     assert_eq!(heap.asked.load(Ordering::Relaxed), 1, "what cannot fit evicts nothing");
 }
 
+/// Something that goes all at once, and takes its time.
+struct Slow(Heap);
+
+impl Evict for Slow {
+    fn evict(&self, _bytes: u64) -> u64 {
+        let freed = self.0.bytes.swap(0, Ordering::Relaxed);
+        (0..1000).for_each(|_| std::thread::yield_now());
+        self.0.space.released(freed);
+        freed
+    }
+}
+
+#[test]
+fn a_writer_is_not_refused_while_another_makes_room_for_both() {
+    let space = space(&MemDisk::new(1 << 30, 1), 16 * MIB, 0);
+    space.occupied(space.max());
+    let slow = Slow(Heap { space: space.clone(), bytes: AtomicU64::new(space.max()), asked: AtomicU64::new(0) });
+    let slow: Arc<dyn Evict> = Arc::new(slow);
+    space.set_evictor(Arc::downgrade(&slow));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| space.reserve(MIB).unwrap().commit(MIB));
+        }
+    });
+}
+
 #[test]
 fn a_start_above_the_bound_is_brought_down() {
     let space = space(&MemDisk::new(1 << 30, 1), 16 * MIB, 0);

@@ -13,6 +13,8 @@ use fourwheel::sys::{Disk, DiskFile, FileStat, Open};
 
 const PAGE: u64 = 4096;
 const SECTOR: usize = 512;
+/// What a racy disk reads or writes at once.
+const CHUNK: usize = 24 << 10;
 
 /// What ends a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ struct World {
     dies_at: Option<u64>,
     peak: u64,
     seed: u64,
+    racy: bool,
 }
 
 /// The disk. Clones share it.
@@ -225,6 +228,25 @@ impl MemDisk {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Makes content calls take their time and take effect a part at a time, as on a disk; for tests with threads.
+    pub fn racy(self) -> MemDisk {
+        self.world().racy = true;
+        self
+    }
+
+    /// Gives other threads a turn, or several.
+    fn dawdle(&self) -> bool {
+        let turns = {
+            let mut world = self.world();
+            if !world.racy {
+                return false;
+            }
+            world.random(20)
+        };
+        (0..turns).for_each(|_| std::thread::yield_now());
+        true
+    }
+
     /// Operations that changed something, so far.
     pub fn operations(&self) -> u64 {
         self.world().operations
@@ -272,11 +294,6 @@ impl MemDisk {
         world.durable_names = world.names.clone();
         world.since_sync_dir.clear();
         world.peak = world.allocated();
-    }
-
-    /// Bytes on the disk now, directories included.
-    pub fn allocated(&self) -> u64 {
-        self.world().allocated()
     }
 
     /// The most that was ever on it since the last crash.
@@ -418,15 +435,26 @@ impl MemFile {
 
 impl DiskFile for MemFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.disk.world();
-        if world.dies_at.is_some_and(|at| world.operations >= at) {
-            return Err(errno(libc::EIO));
+        let part = if self.disk.dawdle() { CHUNK } else { buf.len().max(1) };
+        let mut read = 0;
+        for part in buf.chunks_mut(part) {
+            self.disk.dawdle();
+            let world = self.disk.world();
+            if world.dies_at.is_some_and(|at| world.operations >= at) {
+                return Err(errno(libc::EIO));
+            }
+            read += world.inodes.get(&self.inode).map_or(0, |inode| inode.now.read(part, offset + read as u64));
         }
-        Ok(world.inodes.get(&self.inode).map_or(0, |inode| inode.now.read(buf, offset)))
+        Ok(read)
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.change(Change::Write(offset, data.to_vec()))
+        let part = if self.disk.dawdle() { CHUNK } else { data.len().max(1) };
+        for (n, part_of) in data.chunks(part).enumerate() {
+            self.disk.dawdle();
+            self.change(Change::Write(offset + (n * part) as u64, part_of.to_vec()))?;
+        }
+        Ok(())
     }
 
     fn set_len(&self, size: u64) -> io::Result<()> {
@@ -446,7 +474,10 @@ impl DiskFile for MemFile {
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.change(Change::Punch(offset, len))
+        self.disk.dawdle();
+        self.change(Change::Punch(offset, len))?;
+        self.disk.dawdle();
+        Ok(())
     }
 
     fn stat(&self) -> io::Result<FileStat> {
