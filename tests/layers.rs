@@ -29,7 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("drive", &["cache", "events", "fetch", "journal", "remote", "space", "store"]),
     ("sync", &["cache", "events", "fetch", "journal", "remote", "space", "store"]),
     // `store`: what the kernel must be told waits in the store's outbox, so that it survives the worker's death.
-    ("fs", &["drive", "store"]),
+    // `keeper`: a session begins with the descriptor and the INIT request that a worker inherits from its keeper.
+    ("fs", &["drive", "keeper", "store"]),
     ("keeper", &[]),
     ("config", &["remote"]),
     ("control", &["config", "drive", "events", "space", "store", "sync"]),
@@ -55,7 +56,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     // keeper and app: replay the handshake and start the session.
     ("fuser", &["fs", "keeper", "app"]),
-    ("reqwest", &["sys", "remote"]),
+    // config: its type for URLs only, so that an address is checked before anything is asked there.
+    ("reqwest", &["sys", "remote", "config"]),
     ("clap", &["cli"]),
     ("toml", &["config"]),
     ("inotify", &["remote", "sys"]),
