@@ -37,7 +37,9 @@ pub fn wait(target: Option<&Path>, timeout: Option<Duration>, places: &Places) -
     loop {
         let mut total = Saved { online: true, ..Saved::default() };
         for watched in &mut watched {
-            add(&mut total, &watched.ask()?);
+            let patience = timeout
+                .map_or(PATIENCE, |timeout| (begin + timeout).saturating_sub(RealClock.monotonic()).min(PATIENCE));
+            add(&mut total, &watched.ask(patience)?);
         }
         if total.pending_files == 0 {
             drop(progress);
@@ -71,8 +73,8 @@ impl<'a> Watched<'a> {
         Watched { mount, client: None, last: Saved::default() }
     }
 
-    /// Asks; a worker that is away is waited for.
-    fn ask(&mut self) -> Result<Saved> {
+    /// Asks; a worker that is away is waited for as long as `patience`.
+    fn ask(&mut self, patience: Duration) -> Result<Saved> {
         let begin = RealClock.monotonic();
         loop {
             match self.try_ask() {
@@ -83,7 +85,7 @@ impl<'a> Watched<'a> {
                 Err(error) => {
                     self.client = None;
                     let known = self.mount.presence == crate::control::Presence::Mounted && self.mount.record.is_some();
-                    if !known || RealClock.monotonic() - begin >= PATIENCE {
+                    if !known || RealClock.monotonic() - begin >= patience {
                         return Err(error);
                     }
                     pause(ASK_EVERY);
