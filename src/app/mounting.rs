@@ -74,6 +74,7 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     let state = StateDir::open(&drive.state_dir)?;
     logs::to_file(&state.log())?;
     keep_secrets();
+    die_whole();
     let disk = Arc::new(RealDisk);
     let clock: Arc<dyn Clock> = Arc::new(RealClock);
     let chance: Arc<dyn Chance> = Arc::new(RealChance::new());
@@ -171,6 +172,16 @@ fn host_name() -> String {
     let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = String::from_utf8_lossy(&name).trim().to_owned();
     if name.is_empty() { "here".into() } else { name }
+}
+
+/// A thread that panicked would leave requests unanswered: the whole worker ends, and the keeper starts the next one.
+fn die_whole() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        say(info);
+        tracing::error!("{info}");
+        std::process::abort();
+    }));
 }
 
 /// No core dump holds a password.
