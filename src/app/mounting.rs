@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long `mount --daemon` waits for the mount to answer: a first mount asks the server what it can do.
 const READY_WITHIN: Duration = Duration::from_secs(150);
 
+/// How long the lock of a state directory is waited for.
+const LOCK_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a worker may go on sending when it is to stop, and a little more.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
@@ -71,7 +74,7 @@ fn worker(job: WorkerJob) -> Result<()> {
 
 fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     let drive = &job.drive;
-    let state = StateDir::open(&drive.state_dir)?;
+    let state = open_state(&drive.state_dir)?;
     logs::to_file(&state.log())?;
     keep_secrets();
     die_whole();
@@ -135,6 +138,20 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     // The next mount writes its own; one that stays is shown as gone.
     let _ = record.withdraw(&job.records);
     served
+}
+
+/// Opens the state directory; a worker whose keeper was killed may need a moment to let go of it.
+fn open_state(path: &Path) -> Result<StateDir> {
+    let end = RealClock.monotonic() + LOCK_WITHIN;
+    loop {
+        match StateDir::open(path) {
+            Err(e) if e.kind == Kind::InUse && RealClock.monotonic() < end => {
+                #[allow(clippy::disallowed_methods, reason = "nothing runs yet in this process")]
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 fn sync_settings(drive: &Drive, safe_mode: bool) -> SyncSettings {

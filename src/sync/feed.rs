@@ -127,7 +127,7 @@ async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>
             Change::Present(path, entry) => {
                 if !listing.believes(&path) {
                     // Doubted, and looked at again.
-                } else if shared.note_present(&path, &entry)?.is_none() {
+                } else if shared.note_present(&path, &listing.settled(&path, &entry))?.is_none() {
                     look.push((RemotePath::root(), true));
                 } else if entry.kind == FileKind::Directory {
                     look.push((path, true));
