@@ -13,6 +13,7 @@
 
 mod capability;
 mod contract;
+pub mod s3;
 
 pub use capability::{Capabilities, ChangeFeed, MetaSupport, NameRules, RenameDir, UploadSessions};
 pub use contract::{
