@@ -29,6 +29,9 @@ pub(super) struct Shared {
     pub next_shard: AtomicU32,
     /// Shards that were scanned whole.
     pub shards_done: AtomicU32,
+    /// The file that eviction last took a block of, kept open: the next block is mostly of the same one, and loading a
+    /// large index for each MiB would cost more than the punch. Emptied when the cache closes.
+    pub last_victim: Mutex<Option<Arc<CacheFile>>>,
     open: Mutex<HashMap<FileKey, Weak<CacheFile>>>,
     claims: Mutex<Option<Claims>>,
     /// What each shard's directory is charged; 0 before it was looked at.
@@ -53,6 +56,13 @@ struct Claims {
     files: HashSet<FileKey>,
 }
 
+/// What an index file turns out to be.
+enum Found {
+    Nothing,
+    Rubbish,
+    Index(Header),
+}
+
 /// `None` for "not there", so that it is never mistaken for a failure.
 pub(super) fn absent<T>(outcome: std::io::Result<T>) -> std::io::Result<Option<T>> {
     match outcome {
@@ -74,6 +84,7 @@ impl Shared {
             counters: Counters::default(),
             next_shard: AtomicU32::new(0),
             shards_done: AtomicU32::new(0),
+            last_victim: Mutex::new(None),
             open: Mutex::default(),
             claims: Mutex::new(Some(claims)),
             shard_charges: Mutex::new([0; 256]),
@@ -113,11 +124,13 @@ impl Shared {
             return Ok(Some(file));
         }
         match self.read_header(key).context("read an index of the cache")? {
-            Some(header) => self.obtain(&header).map(Some),
-            None => {
+            Found::Index(header) => self.obtain(&header).map(Some),
+            Found::Rubbish => {
                 self.discard_unowned(key);
                 Ok(None)
             }
+            // The usual answer for what is not cached: no more than the one system call.
+            Found::Nothing => Ok(None),
         }
     }
 
@@ -155,8 +168,8 @@ impl Shared {
             }
             // Nobody else looks at the pair from here on: what is left of it had no object in memory.
             match self.read_header(file.key).context("read an index of the cache")? {
-                Some(header) => self.remove(&CacheFile::new(self.arc(), header, Phase::Asleep))?,
-                None => self.discard(file.key, "it has no usable index"),
+                Found::Index(header) => self.remove(&CacheFile::new(self.arc(), header, Phase::Asleep))?,
+                Found::Rubbish | Found::Nothing => self.discard(file.key, "it has no usable index"),
             }
             Ok(())
         };
@@ -186,9 +199,9 @@ impl Shared {
         self.me.upgrade().expect("`self` is only ever reached through an Arc")
     }
 
-    fn read_header(&self, key: FileKey) -> std::io::Result<Option<Header>> {
+    fn read_header(&self, key: FileKey) -> std::io::Result<Found> {
         let Some(index) = absent(self.disk.open(&self.path(key, Part::Index), Open::Existing))? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let mut bytes = vec![0; HEADER_READ];
         let mut read = index.read_at(&mut bytes, 0)?;
@@ -198,7 +211,8 @@ impl Shared {
             read = index.read_at(&mut bytes, 0)?;
             header = Header::decode(&bytes[..read]);
         }
-        Ok(header.filter(|header| FileKey::new(header.ino, &header.version) == key))
+        let named = header.filter(|header| FileKey::new(header.ino, &header.version) == key);
+        Ok(named.map_or(Found::Rubbish, Found::Index))
     }
 
     /// Makes the directory of a shard, and charges it.
@@ -301,7 +315,7 @@ impl Shared {
     }
 
     /// Removes a pair that cannot be used and that nobody owns.
-    fn discard_unowned(&self, key: FileKey) {
+    pub fn discard_unowned(&self, key: FileKey) {
         let open = locked(&self.open);
         if open.get(&key).is_none_or(|entry| entry.strong_count() == 0) {
             self.discard(key, "it has no usable index");
