@@ -52,8 +52,21 @@ pub(super) struct Counters {
 /// Which of the bytes that the saved total stands for have been met on disk, until a scan has met them all.
 struct Claims {
     total: u64,
+    /// At most `total`.
     met: u64,
     files: HashSet<FileKey>,
+}
+
+impl Claims {
+    /// Meets `bytes` on disk; returns how many of them the total does not stand for, which are to be charged now.
+    ///
+    /// There are such after a power cut that brought back what was removed or punched: some file systems order those apart
+    /// from a sync of the total.
+    fn meet(&mut self, bytes: u64) -> u64 {
+        let covered = bytes.min(self.total - self.met);
+        self.met += covered;
+        bytes - covered
+    }
 }
 
 /// What an index file turns out to be.
@@ -259,31 +272,29 @@ impl Shared {
 
     /// Notes that a pair from an earlier process takes `bytes` of the saved total. Once a pair; nothing after the scan.
     pub fn claim(&self, key: FileKey, bytes: u64) {
-        let mut claims = locked(&self.claims);
-        let Some(open) = claims.as_mut() else { return };
-        if open.files.insert(key) {
-            open.met += bytes;
-            if bytes > 0 {
-                self.counters.files.fetch_add(1, Ordering::Relaxed);
+        let excess = {
+            let mut claims = locked(&self.claims);
+            let Some(open) = claims.as_mut() else { return };
+            if !open.files.insert(key) {
+                return;
             }
+            open.meet(bytes)
+        };
+        if bytes > 0 {
+            self.counters.files.fetch_add(1, Ordering::Relaxed);
         }
+        self.ledger.occupied(excess);
     }
 
     fn meet(&self, bytes: u64) {
-        if let Some(open) = locked(&self.claims).as_mut() {
-            open.met += bytes;
-        }
+        let excess = locked(&self.claims).as_mut().map_or(0, |open| open.meet(bytes));
+        self.ledger.occupied(excess);
     }
 
     /// Ends the claims: what the saved total stood for and nobody met is not there.
     pub fn end_claims(&self) {
         let Some(claims) = locked(&self.claims).take() else { return };
-        if claims.total >= claims.met {
-            self.ledger.release(claims.total - claims.met);
-        } else {
-            // A power cut brought back files that were removed; some file systems order those apart from a sync.
-            self.ledger.occupied(claims.met - claims.total);
-        }
+        self.ledger.release(claims.total - claims.met);
         if let Err(error) = self.ledger.settle() {
             tracing::warn!("{error}");
         }
