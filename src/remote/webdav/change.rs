@@ -17,6 +17,9 @@ pub(super) async fn mkdir(dav: &WebDav, path: &RemotePath, meta: &Meta) -> Resul
     if dav.probed.makes_parents {
         upload::check_parent(dav, path, &doing).await?;
     }
+    if !dav.probed.conditional_mkdir && list::look(dav, path).await?.is_some() {
+        return Err(Error::new(Kind::Exists, format!("{doing}: it is there already")));
+    }
     let call = Call::new("MKCOL", dav.link.address.path(path, true), &doing);
     let response = dav.link.send(&call).await?;
     if !response.status().is_success() {

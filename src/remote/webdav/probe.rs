@@ -64,6 +64,10 @@ pub(super) struct Probed {
     pub makes_parents: bool,
     /// Which of [`RISKY`] do not survive a Destination header, one bit each (WsgiDAV cuts it at a decoded `?`).
     pub loses: u8,
+    /// Names that begin so are not listed (nginx: `..`), so none can be made: absence would look like deletion.
+    pub hides: Option<String>,
+    /// MKCOL refuses to make what is there.
+    pub conditional_mkdir: bool,
     pub copy: bool,
     pub quota: bool,
     pub case_sensitive: bool,
@@ -98,6 +102,8 @@ impl Default for Probed {
             coarse_tags: true,
             makes_parents: true,
             loses: 0,
+            hides: None,
+            conditional_mkdir: false,
             copy: false,
             quota: false,
             case_sensitive: true,
@@ -202,15 +208,16 @@ const SESSIONS: UploadSessions = UploadSessions {
 const SESSION_FROM_BYTES: u64 = 100 << 20;
 
 /// Characters that servers take apart a Destination with, though they are escaped.
-pub(super) const RISKY: [char; 3] = ['%', '?', '#'];
+pub(super) const RISKY: [char; 4] = ['%', '?', '#', ';'];
 /// The subsets of [`RISKY`], as bits tell.
-const LOST: [&str; 8] = ["", "%", "?", "%?", "#", "%#", "?#", "%?#"];
+const LOST: [&str; 16] =
+    ["", "%", "?", "%?", "#", "%#", "?#", "%?#", ";", "%;", "?;", "%?;", "#;", "%#;", "?#;", "%?#;"];
 
 fn names(flavor: Flavor, loses: u8) -> NameRules {
     let cloud = matches!(flavor, Flavor::Nextcloud | Flavor::OwnCloud);
     NameRules {
         // `\` is refused by both (lib/private/Files/Filesystem.php), and low control characters by Nextcloud.
-        forbidden: if cloud { "\\" } else { LOST[usize::from(loses & 7)] },
+        forbidden: if cloud { "\\" } else { LOST[usize::from(loses & 15)] },
         no_control: cloud,
         no_trailing_dot_space: false,
         name_bytes_max: 255,

@@ -7,6 +7,7 @@ use super::names;
 use super::probe::{Destination, Probed, RISKY};
 use super::props::{Props, Tag, quoted};
 use super::request::{Call, Content, Link};
+use super::wire::Response;
 use super::{Flavor, address, dates, errors, upload};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::model::{Meta, RemotePath, Version};
@@ -149,6 +150,18 @@ impl Sandbox<'_> {
 
     async fn size(&self, name: &str) -> Result<Option<u64>> {
         Ok(self.props(name).await?.and_then(|props| props.length))
+    }
+
+    /// Whether a listing of the sandbox tells of `name`.
+    async fn lists(&self, name: &str) -> Result<bool> {
+        let directory = self.link.address.path(&self.directory, true);
+        let mut found = false;
+        let each = |response: Response| {
+            found |=
+                address::href_segments(&response.href).is_ok_and(|parts| parts.last().is_some_and(|last| last == name));
+        };
+        list::propfind(self.link, directory, list::Depth::One, "probe a listing", each).await?;
+        Ok(found)
     }
 
     async fn proppatch(&self, name: &str, body: String) -> Result<bool> {
@@ -372,8 +385,16 @@ async fn tree(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
     probed.makes_parents |= (200..300).contains(&status);
     probed.case_sensitive = sandbox.props("A").await?.is_none();
     sandbox.make("d").await?;
+    // What is refused now was made a moment ago.
+    probed.conditional_mkdir = !(200..300).contains(&sandbox.make("d").await?);
     sandbox.put("d/e", "one", &[]).await?;
     let directory = sandbox.link.address.path(&sandbox.directory, true);
+    for prefix in ["..", "."] {
+        let name = format!("{prefix}p");
+        if sandbox.put(&name, "one", &[]).await? && !sandbox.lists(&name).await? {
+            probed.hides = Some(prefix.to_owned());
+        }
+    }
     probed.deep = list::sees_grandchildren(sandbox.link, directory, probed).await?;
     let before = (sandbox.tag("").await?, sandbox.tag("").await?);
     sandbox.put("d/f", "one", &[]).await?;
