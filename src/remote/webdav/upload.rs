@@ -23,6 +23,8 @@ const LOOK_FROM_BYTES: u64 = 1 << 20;
 const COARSE_TAG: Duration = Duration::from_millis(1100);
 /// The same where tags are as fine as the server's files: Linux stamps those once a tick, 1 to 10 ms.
 const FINE_TAG: Duration = Duration::from_millis(20);
+/// How long a server may take to notice that an upload was cut; until then it may write what was just removed (rclone).
+const CUT_NOTICED: Duration = Duration::from_secs(1);
 
 /// Stores `request` at `path`.
 pub(super) async fn put(dav: &WebDav, path: &RemotePath, request: &PutRequest) -> Result<Entry> {
@@ -119,11 +121,7 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
         check_target(dav, path, now.as_ref(), doing).await?;
         change::move_over(dav, &temporary, path, &request.condition, false, doing).await
     };
-    let moved = stored.await;
-    if let Err(error) = moved {
-        leftover.remove().await;
-        return Err(error);
-    }
+    stored.await?;
     leftover.path = None;
     let seen = verify(dav, path, request.body.size(), None, doing).await?;
     attributes(dav, path, seen, &wanted).await
@@ -134,25 +132,20 @@ async fn next_tag(dav: &WebDav) {
     tokio::time::sleep(if dav.probed.coarse_tags { COARSE_TAG } else { FINE_TAG }).await;
 }
 
-/// A temporary name that is removed when its upload fails or is given up.
+/// A temporary name that is removed, a while later, when its upload fails or is given up.
 struct Leftover {
     link: Arc<Link>,
     path: Option<String>,
-}
-
-impl Leftover {
-    async fn remove(&mut self) {
-        if let Some(path) = self.path.take() {
-            remove_quietly(&self.link, path).await;
-        }
-    }
 }
 
 impl Drop for Leftover {
     fn drop(&mut self) {
         if let (Some(path), Ok(runtime)) = (self.path.take(), tokio::runtime::Handle::try_current()) {
             let link = self.link.clone();
-            runtime.spawn(async move { remove_quietly(&link, path).await });
+            runtime.spawn(async move {
+                tokio::time::sleep(CUT_NOTICED).await;
+                remove_quietly(&link, path).await;
+            });
         }
     }
 }
