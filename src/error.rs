@@ -1,5 +1,6 @@
 //! What can go wrong, as few kinds: one kind has one errno and one retry rule, and both are chosen here and nowhere else.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, from the caller's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Asked, and it is not there.
     NotFound,
@@ -58,6 +60,12 @@ pub enum Kind {
     CrossDevice,
     /// The settings, or the command, cannot be used.
     Config,
+    /// Another process works with this state directory.
+    InUse,
+    /// Written by a newer version of fourwheel.
+    Newer,
+    /// The directory to mount on, or to act on, is not one that can be.
+    MountPoint,
     /// The local disk failed.
     Disk,
 }
@@ -98,6 +106,9 @@ impl Kind {
             Kind::NoAttribute => libc::ENODATA,
             Kind::Range => libc::ERANGE,
             Kind::CrossDevice => libc::EXDEV,
+            Kind::InUse => libc::EBUSY,
+            Kind::Newer => libc::EPROTO,
+            Kind::MountPoint => libc::ENOTDIR,
         }
     }
 

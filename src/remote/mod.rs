@@ -11,14 +11,30 @@
 //! 5. Nothing is ever removed that the call did not name: `remove` of a directory that is not empty is refused.
 //! 6. Conditions are obeyed by the server where [`Capabilities`] says so, else by a look just before the call.
 
+mod body;
+mod call;
 mod capability;
 mod contract;
+mod feed;
+pub mod folder;
+pub mod layers;
+pub mod measure;
+pub mod memory;
+mod meter;
+pub mod names;
 pub mod webdav;
 
+pub use body::{body, collect};
+pub use call::Call;
 pub use capability::{Capabilities, ChangeFeed, MetaSupport, NameRules, RenameDir, UploadSessions};
 pub use contract::{
     Body, ByteStream, Change, Changes, Condition, Listing, Part, Place, PutRequest, Remote, Session, Source,
 };
+pub use folder::Folder;
+pub use layers::{Settings, wrap};
+pub use measure::Measure;
+pub use memory::Memory;
+pub use meter::{CallCount, LastError, Link, Meter, Snapshot};
 
 #[allow(unused_imports, reason = "named by the laws above")]
 use crate::error::Kind;

@@ -1,0 +1,104 @@
+//! Conditions: obeyed by the server where it can, else by a look just before. Either way, what they refuse changes nothing.
+
+use super::World;
+use super::world::{at, expect_kind};
+use fourwheel::error::Kind;
+use fourwheel::model::Version;
+use fourwheel::remote::Condition;
+
+fn say_who_looks(world: &World, by_server: bool) {
+    if !by_server {
+        world.skip("the server does not obey this condition; a look before must detect it");
+    }
+}
+
+/// A version that is not there any more.
+async fn stale(world: &World, name: &str) -> Version {
+    let version = world.put(name, b"older").await.version.unwrap();
+    world.put(name, b"there").await;
+    version
+}
+
+pub async fn create_refuses_what_exists(world: World) {
+    say_who_looks(&world, world.able().conditional_create);
+    world.write("file", b"first", Condition::Absent).await.unwrap();
+    expect_kind(world.write("file", b"second", Condition::Absent).await, &[Kind::Precondition]);
+    assert_eq!(world.content("file").await, b"first"[..]);
+    expect_kind(world.write("file", b"", Condition::Absent).await, &[Kind::Precondition]);
+    if world.able().directories {
+        world.mkdir("directory").await;
+        let over = world.write("directory", b"x", Condition::Absent).await;
+        expect_kind(over, &[Kind::Precondition, Kind::IsDirectory]);
+    }
+}
+
+pub async fn replace_refuses_another_version(world: World) {
+    say_who_looks(&world, world.able().conditional_replace);
+    let old = stale(&world, "file").await;
+    expect_kind(world.write("file", b"mine", Condition::Is(old.clone())).await, &[Kind::Precondition]);
+    assert_eq!(world.content("file").await, b"there"[..]);
+    let now = world.version("file").await;
+    let entry = world.write("file", b"mine", Condition::Is(now.clone())).await.unwrap();
+    assert_eq!(world.content("file").await, b"mine"[..]);
+    assert_ne!(entry.version, Some(now.clone()));
+    expect_kind(world.write("file", b"again", Condition::Is(now)).await, &[Kind::Precondition]);
+    expect_kind(world.write("absent", b"x", Condition::Is(old)).await, &[Kind::Precondition, Kind::NotFound]);
+    assert_eq!(world.names("").await, ["file"]);
+}
+
+pub async fn remove_refuses_another_version(world: World) {
+    say_who_looks(&world, world.able().conditional_remove);
+    let old = stale(&world, "file").await;
+    expect_kind(world.remote.remove(&at("file"), false, &Condition::Is(old)).await, &[Kind::Precondition]);
+    assert_eq!(world.content("file").await, b"there"[..]);
+    let now = world.version("file").await;
+    world.remote.remove(&at("file"), false, &Condition::Is(now)).await.unwrap();
+    assert_eq!(world.stat("file").await, None);
+}
+
+pub async fn rename_obeys_its_condition(world: World) {
+    say_who_looks(&world, world.able().rename_replaces);
+    world.put("new", b"new").await;
+    let old = stale(&world, "file").await;
+    expect_kind(world.rename("new", "file", Condition::Absent).await, &[Kind::Precondition]);
+    expect_kind(world.rename("new", "file", Condition::Is(old)).await, &[Kind::Precondition]);
+    assert_eq!(world.content("file").await, b"there"[..]);
+    assert_eq!(world.content("new").await, b"new"[..]);
+    let now = world.version("file").await;
+    match world.rename("new", "file", Condition::Is(now)).await {
+        Ok(entry) => {
+            assert_eq!(world.content("file").await, b"new"[..]);
+            assert_eq!(entry.version, Some(world.version("file").await));
+            assert_eq!(world.names("").await, ["file"]);
+        }
+        Err(error) => {
+            assert!(!world.able().rename_replaces, "{error}");
+            assert_eq!(world.content("file").await, b"there"[..]);
+            assert_eq!(world.content("new").await, b"new"[..]);
+        }
+    }
+    if world.able().rename_replaces {
+        world.put("any", b"any").await;
+        world.rename("any", "file", Condition::Any).await.unwrap();
+        assert_eq!(world.content("file").await, b"any"[..]);
+    }
+}
+
+pub async fn copy_obeys_its_condition(world: World) {
+    if !world.able().copy {
+        return world.skip("no copy on the server");
+    }
+    let old = stale(&world, "file").await;
+    let now = world.version("file").await;
+    let copy = async |version: &Version, to: &str, condition: Condition| {
+        world.remote.copy(&at("file"), version, &at(to), &condition).await
+    };
+    let entry = copy(&now, "copy", Condition::Absent).await.unwrap();
+    assert_eq!(world.content("copy").await, b"there"[..]);
+    assert_eq!(entry.version, Some(world.version("copy").await));
+    expect_kind(copy(&now, "copy", Condition::Absent).await, &[Kind::Precondition]);
+    expect_kind(copy(&old, "other", Condition::Absent).await, &[Kind::Changed, Kind::Precondition]);
+    expect_kind(copy(&old, "copy", Condition::Is(old.clone())).await, &[Kind::Changed, Kind::Precondition]);
+    copy(&now, "copy", Condition::Any).await.unwrap();
+    assert_eq!(world.names("").await, ["copy", "file"]);
+}

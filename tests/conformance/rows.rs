@@ -1,0 +1,73 @@
+//! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
+
+use fourwheel::remote::memory::{everything, nothing};
+use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
+use fourwheel::sys::{RealChance, RealClock};
+use futures_util::future::BoxFuture;
+use std::any::Any;
+use std::sync::Arc;
+
+/// An account for one law: empty, and nobody else's.
+pub struct Opened {
+    pub remote: Arc<dyn Remote>,
+    /// What must live as long as the account: a temporary directory, a server.
+    pub keep: Option<Box<dyn Any + Send>>,
+}
+
+/// One kind of account.
+pub struct Row {
+    pub name: &'static str,
+    /// Opens a fresh account; `None` where it cannot be had on this machine.
+    pub open: Box<dyn Fn() -> BoxFuture<'static, Option<Opened>>>,
+}
+
+/// A row whose accounts `open` gives.
+pub fn row<F>(name: &'static str, open: impl Fn() -> F + 'static) -> Row
+where
+    F: Future<Output = Option<Opened>> + Send + 'static,
+{
+    Row { name, open: Box::new(move || Box::pin(open())) }
+}
+
+fn memory(name: &'static str, capabilities: fn() -> Capabilities) -> Row {
+    row(name, move || async move {
+        let remote = Arc::new(Memory::new(capabilities(), Arc::new(RealClock)).with_page(100));
+        Some(Opened { remote, keep: None })
+    })
+}
+
+/// As S3 is: paths alone, no directories of their own, no feed.
+fn like_objects() -> Capabilities {
+    Capabilities { stable_ids: false, changes: ChangeFeed::None, symlinks: false, directories: false, ..everything() }
+}
+
+/// As Nextcloud is: etags of directories, whole seconds.
+fn like_etag_tree() -> Capabilities {
+    let meta = MetaSupport { mtime_step_ns: 1_000_000_000, mode: false, ..everything().meta };
+    Capabilities { changes: ChangeFeed::EtagTree, whole_tree: false, meta, ..everything() }
+}
+
+/// As OneDrive is: no case, many forbidden characters, sessions in order.
+fn like_onedrive() -> Capabilities {
+    let names = nothing().names;
+    let sessions = UploadSessions { parallel: false, part_copy: false, ..everything().sessions.unwrap() };
+    Capabilities { case_sensitive: false, names, rename_replaces: false, sessions: Some(sessions), ..everything() }
+}
+
+async fn folder() -> Option<Opened> {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::connect(dir.path(), Arc::new(RealClock), Arc::new(RealChance::new())).unwrap();
+    Some(Opened { remote: Arc::new(folder), keep: Some(Box::new(dir)) })
+}
+
+/// Every row.
+pub fn rows() -> Vec<Row> {
+    vec![
+        memory("memory, everything", everything),
+        memory("memory, nothing", nothing),
+        memory("memory, like objects", like_objects),
+        memory("memory, like an etag tree", like_etag_tree),
+        memory("memory, like OneDrive", like_onedrive),
+        row("folder", folder),
+    ]
+}
