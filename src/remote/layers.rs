@@ -1,8 +1,8 @@
 //! Puts the layers around a provider in their order.
 //!
 //! From the caller to the provider: *retry* (each attempt goes through all below), *circuit* (nothing is tried while the
-//! provider cannot be reached), *limit* (waits for a slot, outside of any deadline), *timeout*, *measure*. All but the retry
-//! are one for the account; the retry is there twice, since a program that waits must hear of an error soon.
+//! provider cannot be reached), *limit* (waits for a slot, outside of any deadline), *measure* (sees the deadlines that pass),
+//! *timeout*. All but the retry are one for the account; the retry is there twice, since a program that waits must hear of an error soon.
 
 use super::{
     Circuit, CircuitPolicy, Gate, Limit, LimitPolicy, Measure, Meter, Remote, Retry, RetryPolicy, Timeout,
@@ -49,9 +49,9 @@ pub struct Stack {
 pub fn stack(remote: Arc<dyn Remote>, clock: Arc<dyn Clock>, chance: Arc<dyn Chance>, settings: &Settings) -> Stack {
     let meter = Arc::new(Meter::new(clock.clone()));
     let gate = Arc::new(Gate::new(settings.limit, clock.clone()));
-    let measured = Arc::new(Measure::new(remote, meter.clone(), clock.clone()));
-    let timed = Arc::new(Timeout::new(measured, settings.timeout));
-    let limited = Arc::new(Limit::new(timed, gate.clone()));
+    let timed = Arc::new(Timeout::new(remote, settings.timeout));
+    let measured = Arc::new(Measure::new(timed, meter.clone(), clock.clone()));
+    let limited = Arc::new(Limit::new(measured, gate.clone()));
     let shared: Arc<dyn Remote> = Arc::new(Circuit::new(limited, clock.clone(), settings.circuit));
     let retry = |policy| Arc::new(Retry::new(shared.clone(), clock.clone(), chance.clone(), policy));
     Stack { foreground: retry(settings.foreground), background: retry(settings.background), meter, gate }

@@ -142,13 +142,9 @@ impl Retry {
     }
 
     async fn look_at_link(&self, budget: &mut Budget, place: &Place, target: &[u8]) -> Result<Verdict<Entry>> {
-        Ok(match self.look(budget, place).await? {
-            None => Verdict::Repeat,
-            Some(entry) if entry.kind == FileKind::Symlink && self.inner.read_link(place).await? == target => {
-                Verdict::Done(entry)
-            }
-            Some(_) => Verdict::Refused(looked::exists(place)),
-        })
+        let Some(entry) = self.look(budget, place).await? else { return Ok(Verdict::Repeat) };
+        let ours = entry.kind == FileKind::Symlink && again!(budget, self.inner.read_link(place))? == target;
+        Ok(if ours { Verdict::Done(entry) } else { Verdict::Refused(looked::exists(place)) })
     }
 
     async fn look_at_directory(&self, budget: &mut Budget, place: &Place) -> Result<Verdict<Entry>> {
