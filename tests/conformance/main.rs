@@ -6,6 +6,8 @@
 mod conditions;
 mod content;
 mod feed;
+#[path = "../common/flaky.rs"]
+mod flaky;
 mod links;
 mod meta;
 mod names;
