@@ -296,9 +296,9 @@ class Drive:
         self.trial, self.name = trial, name
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="drive-", dir=root or trial.home))
         self.mount_point = trial.fresh("mnt")
-        for folder in ("config", "state", "cache", "run"):
-            (self.home / folder).mkdir()
-        self.config = self.home / "config/config.toml"
+        for folder in ("config/fourwheel", "state", "cache", "run"):
+            (self.home / folder).mkdir(parents=True)
+        self.config = self.home / "config/fourwheel/config.toml"
         keys = {"write_back_s": 0.2} | keys
         text = lines + "".join(f"{k.replace('__', '.')} = {json.dumps(v)}\n" for k, v in keys.items())
         self.config.write_text(f"[drive.{name}]\n{text}")
@@ -307,7 +307,7 @@ class Drive:
         trial.callback(self.clear)
 
     def command(self, *words):
-        return [os.fspath(w) for w in (TARGET / "fourwheel", "--config", self.config, *words)]
+        return [os.fspath(w) for w in (TARGET / "fourwheel", *words)]
 
     @property
     def env(self):

@@ -71,7 +71,7 @@ impl Drive {
     pub fn new(remote: Remote) -> Drive {
         let remote = if remote.lines.contains("write_back_s") { remote } else { remote.with("write_back_s = 0.2") };
         let home = tempfile::Builder::new().prefix("fourwheel-test-").tempdir().expect("a temporary directory");
-        for folder in ["config", "state", "cache", "run", "mnt"] {
+        for folder in ["config", "config/fourwheel", "state", "cache", "run", "mnt"] {
             std::fs::create_dir(home.path().join(folder)).expect("a fresh directory");
         }
         let drive = Drive { home, remote };
@@ -80,7 +80,7 @@ impl Drive {
     }
 
     fn config(&self) -> PathBuf {
-        self.home.path().join("config/config.toml")
+        self.home.path().join("config/fourwheel/config.toml")
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -98,7 +98,7 @@ impl Drive {
     /// The binary with this drive's directories in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fourwheel"));
-        command.arg("--config").arg(self.config()).args(arguments);
+        command.args(arguments);
         for (key, folder) in [
             ("XDG_CONFIG_HOME", "config"),
             ("XDG_STATE_HOME", "state"),
