@@ -362,7 +362,7 @@ class Drive:
             return 0.0
         start = time.monotonic()
         try:
-            self.call("wait", "--saved", "--timeout", str(limit_s), limit_s=limit_s + 60)
+            self.call("wait", "--saved", "--timeout", str(limit_s), self.mount_point, limit_s=limit_s + 60)
         except Failure as e:
             raise Failure(f"{e}\nstatus: {self.status_or_none()}\nlog:\n{self.log()[-3000:]}") from e
         return time.monotonic() - start

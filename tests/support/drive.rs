@@ -1,6 +1,7 @@
 //! A drive in a directory of its own, and its mount through the kernel by the real binary.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -140,6 +141,7 @@ impl<'d> Mount<'d> {
         let log = File::options().create(true).append(true).open(&mount.log).expect("a log file");
         let mut command = drive.command(&["mount", NAME]);
         command.arg(mount.path()).stdin(Stdio::null()).stdout(log.try_clone().expect("a duplicate")).stderr(log);
+        end_with_us(&mut command);
         mount.keeper = Some(command.spawn().expect("the binary was built with this test"));
         let end = Instant::now() + ANSWERS;
         while !mount.answers() {
@@ -209,7 +211,7 @@ impl<'d> Mount<'d> {
         if fake() {
             return;
         }
-        let output = self.drive.command(&["wait", "--saved", "--timeout", "180"]).output().expect("the binary starts");
+        let output = self.drive.command(&["wait", "--saved", "--timeout", "180"]).arg(self.path()).output().expect("the binary starts");
         assert!(
             output.status.success(),
             "wait --saved ended with {}\n{}{}\nstatus: {}\nlog:\n{}",
@@ -290,6 +292,17 @@ impl Drop for Mount<'_> {
         }
         self.end(libc::SIGTERM);
     }
+}
+
+/// Lets the kernel end the process when the thread that starts it ends, also by a kill of this whole test.
+fn end_with_us(command: &mut Command) {
+    // SAFETY: prctl with these arguments only sets a flag of the child; it is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        })
+    };
 }
 
 /// The minor device number of what is mounted at `path`; a FUSE connection has the same number.
