@@ -2,6 +2,7 @@
 
 use crate::config::{Drive, RemoteSpec, S3Spec, SignIn, WebDavSpec};
 use crate::error::{Context, Error, Kind, Result};
+use crate::remote::folder::Folder;
 use crate::remote::memory::{self, Memory};
 use crate::remote::webdav::{WebDav, WebDavOptions};
 use crate::remote::{Meter, Remote, Settings};
@@ -31,7 +32,7 @@ pub async fn connect(
     let saved = store.read(|rows| rows.fact(PROBED))?;
     let remote = match &drive.remote {
         RemoteSpec::Memory => Arc::new(Memory::new(memory::everything(), clock.clone())) as Arc<dyn Remote>,
-        RemoteSpec::Folder(_) => return Err(Error::new(Kind::Unsupported, "folder")),
+        RemoteSpec::Folder(folder) => Arc::new(Folder::connect(&folder.path, clock.clone(), chance.clone())?),
         RemoteSpec::WebDav(spec) => webdav(spec, drive, saved.as_deref(), store, clock, chance).await?,
         RemoteSpec::S3(spec) => s3(spec, drive, saved.as_deref(), store, clock, chance).await?,
     };

@@ -33,7 +33,7 @@ pub fn pin(path: &Path, keep: bool, places: &Places) -> Result<Exit> {
         0 => String::new(),
         bytes => format!("; {} are being fetched", human_bytes(bytes)),
     };
-    talk(format_args!("{word}ned {shown}, {} files{fetch}", pinned.files));
+    talk(format_args!("{word}ned {shown}, {}{fetch}", words::count(pinned.files, "file")));
     Ok(Exit::Done)
 }
 
@@ -43,7 +43,7 @@ pub fn check(target: Option<&Path>, args: &ConfigArgs, hooks: &Hooks, places: &P
     let mut reports: Vec<(String, CheckReport)> = Vec::new();
     match target {
         None => {
-            for mount in mounts.all() {
+            for mount in mounts.chosen(None)? {
                 reports.push((words::path(&mount.mountpoint), connect(mount)?.check()?));
             }
         }
@@ -77,7 +77,7 @@ pub fn check(target: Option<&Path>, args: &ConfigArgs, hooks: &Hooks, places: &P
 /// `fourwheel log`: reads the file, so that it works when the worker is dead.
 pub fn log(target: Option<&Path>, lines: usize, args: &ConfigArgs, places: &Places) -> Result<Exit> {
     let mounts = Mounts::find(places.clone())?;
-    let state_dir = match (target, mounts.all()) {
+    let state_dir = match (target, mounts.chosen(None)?.as_slice()) {
         (Some(target), _) => match mounts.named(target) {
             Ok(mount) => record(mount)?.state_dir.clone(),
             Err(error) => unmounted(target, args, places, error)?.state_dir,

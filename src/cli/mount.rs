@@ -154,12 +154,16 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
     }
     let mut client = Client::connect(&record(mount)?.socket).map_err(|_| absent(mount))?;
     let saved = client.saved()?;
-    client.stop()?;
+    match client.stop() {
+        // It may be gone before its answer is written.
+        Err(error) if error.kind != Kind::Offline => return Err(error),
+        _ => {}
+    }
     wait_until_gone(mount)?;
     if saved.pending_files > 0 {
         talk(format_args!(
-            "{} files are not on the remote yet; they are safe on this machine and are sent at the next mount",
-            saved.pending_files
+            "not on the remote yet: {}; safe on this machine, sent at the next mount",
+            words::count(saved.pending_files, "file")
         ));
     }
     Ok(Exit::Done)
