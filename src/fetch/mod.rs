@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// The unit of a fetch, as of the cache's checksums.
@@ -61,6 +62,8 @@ pub struct Fetcher {
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     gate: Arc<Semaphore>,
+    /// Where flights run: reads ask from the kernel's threads too, which are outside of it.
+    runtime: Handle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,7 +99,7 @@ impl Target {
 }
 
 impl Fetcher {
-    /// A fetcher over `remote`.
+    /// A fetcher over `remote`, whose flights run on the current runtime.
     pub fn new(remote: Arc<dyn Remote>) -> Arc<Fetcher> {
         let pieces = std::num::NonZeroUsize::new(RECENT_PIECES).unwrap_or(std::num::NonZeroUsize::MIN);
         Arc::new(Fetcher {
@@ -104,6 +107,7 @@ impl Fetcher {
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
             gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            runtime: Handle::current(),
         })
     }
 
@@ -201,7 +205,7 @@ impl Fetcher {
         }
         for run in start {
             if let Some(flight) = found.get(&run.start) {
-                tokio::spawn(self.clone().fly(target.clone(), tag, flight.clone()));
+                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone()));
             }
         }
         found
