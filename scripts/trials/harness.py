@@ -384,9 +384,11 @@ class Drive:
         if self.keeper and self.keeper.poll() is None:
             # Stopped first: it would otherwise replace the worker, or tell it to end in good order.
             send(self.keeper.pid, signal.SIGSTOP)
-            for pid in [*children(self.keeper.pid), self.keeper.pid]:
+            workers = children(self.keeper.pid)
+            for pid in [*workers, self.keeper.pid]:
                 send(pid, signal.SIGKILL)
             self.keeper.wait()
+            wait_for("the killed workers' end", lambda: not any(alive(pid) for pid in workers), 60, 0.001)
         self.keeper = None
 
     def unmount(self):

@@ -132,7 +132,9 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
         _ => Ok(absolute.clone()),
     };
-    found.map_err(|e| Error::new(Kind::MountPoint, format!("{} cannot be used as a mount point: {e}", absolute.display())))
+    found.map_err(|e| {
+        Error::new(Kind::MountPoint, format!("{} cannot be used as a mount point: {e}", absolute.display()))
+    })
 }
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::posix::{self, errno};
 use crate::support::{run, wait_for};
-use crate::{noise, on_a_mount};
+use crate::{assert_holds, noise, on_a_mount};
 
 #[test]
 fn what_is_written_reads_back_and_reaches_the_remote() {
@@ -22,7 +22,7 @@ fn what_is_written_reads_back_and_reaches_the_remote() {
         }
         mount.wait_saved();
         for len in [0, 1, 4095, 65536, 65537, 3_000_001] {
-            assert!(fs::read(cloud.at(format!("f{len}"))).unwrap() == noise(len, len as u64), "{len} bytes");
+            assert_holds(cloud.at(format!("f{len}")), &noise(len, len as u64));
         }
     });
 }
@@ -40,9 +40,9 @@ fn writes_in_the_middle_of_a_remote_file_keep_the_rest() {
             expected[at..at + len].copy_from_slice(&noise(len, seed));
         }
         drop(file);
-        assert!(fs::read(mount.at("big")).unwrap() == expected);
+        assert_holds(mount.at("big"), &expected);
         mount.wait_saved();
-        assert!(fs::read(cloud.at("big")).unwrap() == expected);
+        assert_holds(cloud.at("big"), &expected);
     });
 }
 
@@ -72,7 +72,7 @@ fn truncate_cuts_and_grows_with_zeros() {
         file.set_len(70_000).unwrap();
         let mut expected = noise(100_000, 1)[..10].to_vec();
         expected.resize(70_000, 0);
-        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        assert_holds(mount.at("f"), &expected);
         drop(OpenOptions::new().write(true).truncate(true).open(mount.at("f")).unwrap());
         assert_eq!(fs::metadata(mount.at("f")).unwrap().len(), 0);
         file.set_len(5).unwrap();
@@ -150,9 +150,9 @@ with open(path, "r+b") as file:
         python(script, &mount.at("f"));
         let mut expected: Vec<u8> = (0..300_000u32).map(|i| (i * 7 % 251) as u8).collect();
         expected[150_000..150_010].copy_from_slice(b"0123456789");
-        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        assert_holds(mount.at("f"), &expected);
         mount.wait_saved();
-        assert!(fs::read(cloud.at("f")).unwrap() == expected, "the remote lacks what was stored after the flush");
+        assert_holds(cloud.at("f"), &expected);
     });
 }
 
@@ -188,7 +188,7 @@ fn holes_read_as_zeros_and_can_be_found() {
         let read = fs::read(mount.at("f")).unwrap();
         assert!(read.starts_with(b"head\0\0") && read.ends_with(b"\0\0tail") && read.len() == len as usize);
         mount.wait_saved();
-        assert!(fs::read(cloud.at("f")).unwrap() == read);
+        assert_holds(cloud.at("f"), &read);
     });
 }
 
@@ -206,9 +206,9 @@ fn fallocate_grows_keeps_and_punches() {
         posix::fallocate(&file, punch, 10_000, 50_000).unwrap();
         expected[10_000..60_000].fill(0);
         drop(file);
-        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        assert_holds(mount.at("f"), &expected);
         mount.wait_saved();
-        assert!(fs::read(cloud.at("f")).unwrap() == expected);
+        assert_holds(cloud.at("f"), &expected);
     });
 }
 
@@ -228,7 +228,7 @@ fn copy_file_range_copies() {
         assert_eq!(done, 1_500_000);
         drop((from, to));
         mount.wait_saved();
-        assert!(fs::read(cloud.at("to")).unwrap() == noise(1_500_000, 9));
+        assert_holds(cloud.at("to"), &noise(1_500_000, 9));
     });
 }
 

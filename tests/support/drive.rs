@@ -211,7 +211,12 @@ impl<'d> Mount<'d> {
         if fake() {
             return;
         }
-        let output = self.drive.command(&["wait", "--saved", "--timeout", "180"]).arg(self.path()).output().expect("the binary starts");
+        let output = self
+            .drive
+            .command(&["wait", "--saved", "--timeout", "180"])
+            .arg(self.path())
+            .output()
+            .expect("the binary starts");
         assert!(
             output.status.success(),
             "wait --saved ended with {}\n{}{}\nstatus: {}\nlog:\n{}",
@@ -272,11 +277,13 @@ impl<'d> Mount<'d> {
             }
             // Stopped first: it would otherwise replace the worker, or tell it to end in good order.
             signal(keeper.id(), libc::SIGSTOP);
-            for pid in children(keeper.id()).into_iter().chain([keeper.id()]) {
+            let workers = children(keeper.id());
+            for pid in workers.iter().copied().chain([keeper.id()]) {
                 signal(pid, libc::SIGKILL);
             }
             // Reaps it; it was killed.
             let _ = keeper.wait();
+            wait_for(ANSWERS, "the killed workers' end", || workers.iter().all(|pid| !alive(*pid)).then_some(()));
         }
         if device_minor(&self.path()).is_some() {
             abort(self.connection);
