@@ -46,7 +46,7 @@ const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(45);
 ///
 /// The program is executed anew, with the drive in the environment: the command line may hold a password, and every user of
 /// the machine can read it as long as the process lives; the environment is the owner's alone. Returns only on failure.
-pub fn mount(args: MountArgs, places: &Places) -> Result<Exit> {
+pub fn mount(args: MountArgs, config: Option<&Path>, places: &Places) -> Result<Exit> {
     let mut options = args.options;
     if args.read_only {
         options.push("read_only=true".into());
@@ -54,7 +54,7 @@ pub fn mount(args: MountArgs, places: &Places) -> Result<Exit> {
     if args.allow_other {
         options.push("allow_other=true".into());
     }
-    let wanted = Wanted { remote: &args.remote, config: args.config.config.as_deref(), options: &options };
+    let wanted = Wanted { remote: &args.remote, config, options: &options };
     let drive = config::resolve(&wanted, places, &environment)?;
     let dir = places.working.join(&args.dir);
     refuse_circles(&drive, &dir)?;
