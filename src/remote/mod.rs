@@ -22,6 +22,7 @@ pub mod measure;
 pub mod memory;
 mod meter;
 pub mod names;
+pub mod s3;
 pub mod webdav;
 
 pub use body::{body, collect};
