@@ -296,9 +296,9 @@ class Drive:
         self.trial, self.name = trial, name
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="drive-", dir=root or trial.home))
         self.mount_point = trial.fresh("mnt")
-        for folder in ("config", "state", "cache", "run"):
-            (self.home / folder).mkdir()
-        self.config = self.home / "config/config.toml"
+        for folder in ("config/fourwheel", "state", "cache", "run"):
+            (self.home / folder).mkdir(parents=True)
+        self.config = self.home / "config/fourwheel/config.toml"
         keys = {"write_back_s": 0.2} | keys
         text = lines + "".join(f"{k.replace('__', '.')} = {json.dumps(v)}\n" for k, v in keys.items())
         self.config.write_text(f"[drive.{name}]\n{text}")
@@ -307,7 +307,7 @@ class Drive:
         trial.callback(self.clear)
 
     def command(self, *words):
-        return [os.fspath(w) for w in (TARGET / "fourwheel", "--config", self.config, *words)]
+        return [os.fspath(w) for w in (TARGET / "fourwheel", *words)]
 
     @property
     def env(self):
@@ -362,7 +362,7 @@ class Drive:
             return 0.0
         start = time.monotonic()
         try:
-            self.call("wait", "--saved", "--timeout", str(limit_s), limit_s=limit_s + 60)
+            self.call("wait", "--saved", "--timeout", str(limit_s), self.mount_point, limit_s=limit_s + 60)
         except Failure as e:
             raise Failure(f"{e}\nstatus: {self.status_or_none()}\nlog:\n{self.log()[-3000:]}") from e
         return time.monotonic() - start
@@ -384,9 +384,11 @@ class Drive:
         if self.keeper and self.keeper.poll() is None:
             # Stopped first: it would otherwise replace the worker, or tell it to end in good order.
             send(self.keeper.pid, signal.SIGSTOP)
-            for pid in [*children(self.keeper.pid), self.keeper.pid]:
+            workers = children(self.keeper.pid)
+            for pid in [*workers, self.keeper.pid]:
                 send(pid, signal.SIGKILL)
             self.keeper.wait()
+            wait_for("the killed workers' end", lambda: not any(alive(pid) for pid in workers), 60, 0.001)
         self.keeper = None
 
     def unmount(self):

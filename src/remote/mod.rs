@@ -26,10 +26,10 @@ pub mod measure;
 pub mod memory;
 mod meter;
 pub mod names;
-pub mod s3;
-pub mod webdav;
 pub mod retry;
+pub mod s3;
 pub mod timeout;
+pub mod webdav;
 
 pub use body::{body, collect};
 pub use call::Call;
