@@ -1,5 +1,6 @@
 //! What can go wrong, as few kinds: one kind has one errno and one retry rule, and both are chosen here and nowhere else.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use std::time::Duration;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, from the caller's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Asked, and it is not there.
     NotFound,
@@ -58,6 +60,12 @@ pub enum Kind {
     CrossDevice,
     /// The settings, or the command, cannot be used.
     Config,
+    /// Another process works with this state directory.
+    InUse,
+    /// Written by a newer version of fourwheel.
+    Newer,
+    /// The directory to mount on, or to act on, is not one that can be.
+    MountPoint,
     /// The local disk failed.
     Disk,
 }
@@ -98,6 +106,9 @@ impl Kind {
             Kind::NoAttribute => libc::ENODATA,
             Kind::Range => libc::ERANGE,
             Kind::CrossDevice => libc::EXDEV,
+            Kind::InUse => libc::EBUSY,
+            Kind::Newer => libc::EPROTO,
+            Kind::MountPoint => libc::ENOTDIR,
         }
     }
 
@@ -147,7 +158,7 @@ impl Error {
         &self.message
     }
 
-    /// Converts an error of the local disk; ENOSPC, EDQUOT and ENOENT keep their meaning.
+    /// Converts an error of the local disk; ENOSPC, EDQUOT, ENOENT and the like keep their meaning.
     pub fn disk(doing: impl fmt::Display, error: &std::io::Error) -> Self {
         let kind = match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Kind::NoSpace,
@@ -156,6 +167,7 @@ impl Error {
             Some(libc::ENOTEMPTY) => Kind::NotEmpty,
             Some(libc::EACCES | libc::EPERM) => Kind::Denied,
             Some(libc::EROFS) => Kind::ReadOnly,
+            Some(libc::EXDEV) => Kind::CrossDevice,
             Some(libc::EFBIG) => Kind::TooLarge,
             Some(libc::ENAMETOOLONG) => Kind::NameTooLong,
             Some(libc::EINVAL) => Kind::Invalid,

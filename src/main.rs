@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: the command line with the drive behind it.
+
+fn main() {
+    std::process::exit(fourwheel::cli::run(&fourwheel::app::hooks()));
+}

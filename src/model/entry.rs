@@ -78,3 +78,20 @@ pub struct Quota {
     pub used_bytes: Option<u64>,
     pub available_bytes: Option<u64>,
 }
+
+/// The key of the fact under which the store keeps the last quota.
+pub const QUOTA_FACT: &str = "quota";
+
+impl Quota {
+    /// The quota as one line of text: used and available, `-` for what is unknown.
+    pub fn text(&self) -> String {
+        let one = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        format!("{} {}", one(self.used_bytes), one(self.available_bytes))
+    }
+
+    /// Reads what [`Quota::text`] wrote; what does not parse is unknown.
+    pub fn parse(text: &str) -> Quota {
+        let mut parts = text.split(' ').map(|part| part.parse::<u64>().ok());
+        Quota { used_bytes: parts.next().flatten(), available_bytes: parts.next().flatten() }
+    }
+}

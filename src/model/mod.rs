@@ -7,7 +7,7 @@ mod path;
 mod ranges;
 mod version;
 
-pub use entry::{Entry, FileKind, Meta, Quota};
+pub use entry::{Entry, FileKind, Meta, QUOTA_FACT, Quota};
 pub use ino::Ino;
 pub use name::Name;
 pub use path::RemotePath;

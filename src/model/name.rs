@@ -27,6 +27,11 @@ impl Name {
         Ok(Name(bytes.into()))
     }
 
+    /// The longest name in bytes.
+    pub const fn bytes_max() -> usize {
+        NAME_BYTES_MAX
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

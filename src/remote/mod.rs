@@ -26,6 +26,8 @@ pub mod measure;
 pub mod memory;
 mod meter;
 pub mod names;
+pub mod s3;
+pub mod webdav;
 pub mod retry;
 pub mod timeout;
 

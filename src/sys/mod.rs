@@ -4,7 +4,9 @@ mod chance;
 mod clock;
 mod disk;
 pub mod http;
+mod lock;
 
 pub use chance::{Chance, RealChance};
 pub use clock::{Clock, RealClock};
 pub use disk::{Disk, DiskFile, FileStat, Open, RealDisk};
+pub(crate) use lock::{locked, waited};

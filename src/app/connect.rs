@@ -1,0 +1,89 @@
+//! From a drive's settings to its remote, without asking the network where the state remembers what was found out.
+
+use crate::config::{Drive, RemoteSpec, S3Spec, SignIn, WebDavSpec};
+use crate::error::{Context, Error, Kind, Result};
+use crate::remote::folder::Folder;
+use crate::remote::memory::{self, Memory};
+use crate::remote::webdav::{WebDav, WebDavOptions};
+use crate::remote::{Meter, Remote, Settings};
+use crate::store::Store;
+use crate::sys::{Chance, Clock};
+use std::sync::Arc;
+
+/// The fact under which the store keeps what was found out about a server.
+const PROBED: &str = "probed";
+
+/// A remote in its layers.
+pub struct Connected {
+    pub remote: Arc<dyn Remote>,
+    pub meter: Arc<Meter>,
+}
+
+/// Makes the remote of a drive.
+///
+/// A drive that was mounted before starts at once, offline too. The first mount asks the server: `SignIn`, `NotFound`,
+/// `Offline`, `TimedOut` and others say why there can be none.
+pub async fn connect(
+    drive: &Drive,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    chance: &Arc<dyn Chance>,
+) -> Result<Connected> {
+    let saved = store.read(|rows| rows.fact(PROBED))?;
+    let remote = match &drive.remote {
+        RemoteSpec::Memory => Arc::new(Memory::new(memory::everything(), clock.clone())) as Arc<dyn Remote>,
+        RemoteSpec::Folder(folder) => Arc::new(Folder::connect(&folder.path, clock.clone(), chance.clone())?),
+        RemoteSpec::WebDav(spec) => webdav(spec, drive, saved.as_deref(), store, clock, chance).await?,
+        RemoteSpec::S3(spec) => s3(spec, drive, saved.as_deref(), store, clock, chance).await?,
+    };
+    let (remote, meter) = crate::remote::wrap(remote, clock.clone(), chance.clone(), &Settings::default());
+    Ok(Connected { remote, meter })
+}
+
+async fn webdav(
+    spec: &WebDavSpec,
+    drive: &Drive,
+    saved: Option<&str>,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    chance: &Arc<dyn Chance>,
+) -> Result<Arc<dyn Remote>> {
+    let (user, password, bearer) = match &spec.sign_in {
+        SignIn::Nobody => (String::new(), String::new(), None),
+        SignIn::User { user, password } => (user.clone(), password.get()?.expose().to_owned(), None),
+        SignIn::Bearer(token) => (String::new(), String::new(), Some(token.expose().to_owned())),
+    };
+    let options = WebDavOptions {
+        url: spec.url.clone(),
+        user,
+        password,
+        bearer,
+        endpoint: spec.http.endpoint.clone(),
+        ca_file: spec.http.ca_file.clone(),
+        flavor: None,
+        read_only: drive.settings.read_only,
+    };
+    if let Some(saved) = saved {
+        match WebDav::from_saved(options.clone(), saved, clock.clone(), chance.clone()) {
+            Ok(remote) => return Ok(remote),
+            Err(e) => tracing::warn!("what was known of the server is of no use: {e}"),
+        }
+    }
+    let remote = WebDav::connect(options, clock.clone(), chance.clone()).await.context(drive.remote.describe())?;
+    if !drive.settings.read_only {
+        let text = remote.probe_text();
+        store.write(|tx| tx.set_fact(PROBED, &text))?;
+    }
+    Ok(remote)
+}
+
+async fn s3(
+    _spec: &S3Spec,
+    _drive: &Drive,
+    _saved: Option<&str>,
+    _store: &Store,
+    _clock: &Arc<dyn Clock>,
+    _chance: &Arc<dyn Chance>,
+) -> Result<Arc<dyn Remote>> {
+    Err(Error::new(Kind::Unsupported, "s3"))
+}

@@ -1,0 +1,12 @@
+//! Puts the parts together and runs them: the keeper's and the worker's side of `fourwheel mount`, and what both answer.
+
+mod check;
+mod connect;
+mod mounting;
+mod parts;
+mod service;
+mod worker;
+
+pub use mounting::hooks;
+pub use parts::{Bound, DATABASE, Ground, Running, Start, pinned, power_lost};
+pub use worker::{is_first, listeners, runtime, serve};

@@ -1,0 +1,113 @@
+//! `open` and `opendir`.
+
+use super::handles::Fh;
+use super::{Answer, CHECK_WAIT, Drive};
+use crate::error::{Error, Kind, Result};
+use crate::events::Wish;
+use crate::model::{FileKind, Ino};
+use crate::store::Content;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub write: bool,
+    /// O_TRUNC.
+    pub truncate: bool,
+}
+
+/// An open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub fh: Fh,
+    /// Whether pages that the kernel kept since the last open are still right.
+    pub keep_cache: bool,
+}
+
+impl Drive {
+    /// Opens a file. Where no feed reports remote changes, the remote is asked for the version first when that was not
+    /// looked at for a while; without its answer the file opens as it is known.
+    pub fn open(&self, ino: Ino, access: Access) -> Answer<Opened> {
+        let node = match self.store().read(|rows| rows.node(ino)) {
+            Ok(node) => node,
+            Err(e) => return Answer::Now(Err(e)),
+        };
+        if node.kind == FileKind::Directory {
+            return Answer::Now(Err(Error::new(Kind::IsDirectory, format!("inode {ino} is a directory"))));
+        }
+        if (access.write || access.truncate)
+            && let Err(e) = self.writable()
+        {
+            return Answer::Now(Err(e));
+        }
+        let settings = &self.parts().settings;
+        let clean = matches!(node.content, Content::Version(_));
+        if !clean || settings.feed || access.truncate || !self.parts().wants.is_online() || self.is_fresh(ino) {
+            return self.open_now(ino, access);
+        }
+        let drive = self.clone();
+        Answer::later(async move {
+            // No answer in time: what is known is opened, and the background finds a change later.
+            let _ = tokio::time::timeout(CHECK_WAIT, drive.parts().wants.wait(Wish::Check(ino))).await;
+            // The path may lead to a new inode now; the kernel was told, and this handle keeps the old version.
+            drive.open_now(ino, access).get().await
+        })
+    }
+
+    /// Whether the version of this file was compared with the remote's within `refresh`.
+    fn is_fresh(&self, ino: Ino) -> bool {
+        let now = self.parts().clock.monotonic();
+        let parent = self.store().read(|rows| rows.place(ino)).ok().flatten().map(|(parent, _)| parent);
+        let opens = self.store().opens();
+        let age = |ino: Ino| opens.checked(ino).map(|then| now.saturating_sub(then));
+        let limit = self.parts().settings.refresh;
+        parent.and_then(age).is_some_and(|a| a <= limit * 2) || age(ino).is_some_and(|a| a <= limit)
+    }
+
+    fn open_now(&self, ino: Ino, access: Access) -> Answer<Opened> {
+        if !access.truncate {
+            return Answer::Now(Ok(self.opened(ino, access, false)));
+        }
+        // Open first: what the remote does to a file that is open for writing waits.
+        let drive = self.clone();
+        let opened = self.opened(ino, access, false);
+        let finish = move |done: Result<()>| match done {
+            Ok(()) => Ok(opened),
+            Err(e) => {
+                drive.release(ino, opened.fh);
+                Err(e)
+            }
+        };
+        match self.truncate(ino, 0) {
+            Answer::Now(done) => Answer::Now(finish(done)),
+            Answer::Later(work) => Answer::later(async move { finish(work.await) }),
+        }
+    }
+
+    /// Gives a handle.
+    pub(super) fn opened(&self, ino: Ino, access: Access, new: bool) -> Opened {
+        let fh = self.inner.handles.add(access.write);
+        self.store().opens().opened(ino, access.write);
+        let keep_cache = !new && self.same_as_last_open(ino);
+        Opened { fh, keep_cache }
+    }
+
+    fn same_as_last_open(&self, ino: Ino) -> bool {
+        // A dirty file is written through this mount only, and the kernel sees each write.
+        let content = self.store().read(|rows| rows.find_node(ino)).ok().flatten().map(|node| node.content);
+        match content {
+            Some(Content::Version(version)) => self.store().opens().seen(ino, Some(version)),
+            Some(Content::Dirty) => self.store().opens().seen(ino, None),
+            _ => false,
+        }
+    }
+}
+
+/// What a handle may not do.
+pub(super) fn not_a_file(ino: Ino) -> Error {
+    Error::new(Kind::Invalid, format!("inode {ino} is no regular file"))
+}
+
+/// Checks that a node is a regular file.
+pub(super) fn regular(node: &crate::store::Node) -> Result<()> {
+    if node.kind == FileKind::File { Ok(()) } else { Err(not_a_file(node.ino)) }
+}

@@ -1,0 +1,267 @@
+//! Missing bytes, from the remote to the disk and to who waits for them. Used by reads (`drive`) and by fills and pins (`sync`).
+//!
+//! One flight per piece: a second reader waits for the first. A flight is one ranged read of the remote; each piece of it is
+//! handed on as soon as it is whole, so a reader never waits for a whole run. Pieces that arrived last are also kept in a
+//! bounded memory, so that a full cache disk slows nobody down.
+
+mod flight;
+mod pattern;
+
+pub use pattern::{Ahead, Pattern};
+
+use crate::cache::CacheFile;
+use crate::error::{Error, Kind, Result};
+use crate::journal::Staged;
+use crate::model::{Ino, Version};
+use crate::remote::{Place, Remote};
+use bytes::Bytes;
+use flight::{Flight, Progress};
+use lru::LruCache;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// The unit of a fetch, as of the cache's checksums.
+pub const PIECE: u64 = 64 * 1024;
+
+/// Longest single ranged read. At 25 MB/s a connection needs 320 ms for it, so one round trip of 50 ms costs an eighth.
+pub const RUN_BYTES_MAX: u64 = 8 << 20;
+
+/// Pieces kept in memory: 64 MiB.
+const RECENT_PIECES: usize = 1024;
+
+/// Flights at once; each is a connection.
+const FLIGHTS_MAX: usize = 24;
+
+/// Where fetched bytes are kept.
+#[derive(Clone)]
+pub enum Sink {
+    Cache(Arc<CacheFile>),
+    Journal(Arc<Staged>),
+}
+
+/// One version of one file on the remote.
+#[derive(Clone)]
+pub struct Target {
+    pub ino: Ino,
+    pub version: Version,
+    /// Bytes of that version.
+    pub size: u64,
+    pub place: Place,
+    pub sink: Sink,
+}
+
+type Key = (Ino, u64, u64);
+
+/// The fetcher of one drive.
+pub struct Fetcher {
+    remote: Arc<dyn Remote>,
+    recent: Mutex<LruCache<Key, Bytes>>,
+    flights: Mutex<HashMap<Key, Arc<Flight>>>,
+    gate: Arc<Semaphore>,
+    /// Reads come from the kernel's threads too, which have no runtime around them.
+    runtime: tokio::runtime::Handle,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn tag(version: &Version) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Target {
+    fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        match &self.sink {
+            Sink::Cache(file) => file.missing(range),
+            Sink::Journal(staged) => staged
+                .missing(range)
+                .into_iter()
+                .map(|r| r.start / PIECE * PIECE..(r.end.div_ceil(PIECE) * PIECE).min(self.size))
+                .filter(|r| r.start < r.end)
+                .collect(),
+        }
+    }
+
+    fn keep(&self, offset: u64, piece: &Bytes) -> Result<()> {
+        match &self.sink {
+            // A full cache keeps nothing; the bytes are still handed to who waits.
+            Sink::Cache(file) => file.store(offset, piece).map(drop),
+            Sink::Journal(staged) => staged.fill(offset, piece),
+        }
+    }
+}
+
+impl Fetcher {
+    /// A fetcher over `remote`, whose flights run on the current runtime.
+    pub fn new(remote: Arc<dyn Remote>) -> Arc<Fetcher> {
+        let pieces = std::num::NonZeroUsize::new(RECENT_PIECES).unwrap_or(std::num::NonZeroUsize::MIN);
+        Arc::new(Fetcher {
+            remote,
+            recent: Mutex::new(LruCache::new(pieces)),
+            flights: Mutex::new(HashMap::new()),
+            gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            runtime: tokio::runtime::Handle::current(),
+        })
+    }
+
+    /// Reads up to `len` bytes at `offset` of a version, from memory, the cache or the remote; short at its end.
+    /// The caller sets the deadline; a flight that was begun goes on without it.
+    pub async fn read(self: &Arc<Self>, target: &Target, offset: u64, len: usize) -> Result<Bytes> {
+        let end = target.size.min(offset.saturating_add(len as u64));
+        if offset >= end {
+            return Ok(Bytes::new());
+        }
+        let mut out = Vec::with_capacity((end - offset) as usize);
+        let tag = tag(&target.version);
+        let mut flights = self.begin(target, offset..end);
+        let mut tries = 0;
+        let mut at = offset;
+        while at < end {
+            let piece = at / PIECE;
+            let upto = ((piece + 1) * PIECE).min(end);
+            if let Some(bytes) = lock(&self.recent).get(&(target.ino, tag, piece)) {
+                let from = (at - piece * PIECE) as usize;
+                out.extend_from_slice(&bytes[from..from + (upto - at) as usize]);
+                at = upto;
+                continue;
+            }
+            if let Sink::Cache(file) = &target.sink {
+                let mut buf = vec![0; (upto - at) as usize];
+                if file.read_into(at, &mut buf)? {
+                    out.extend_from_slice(&buf);
+                    at = upto;
+                    continue;
+                }
+            }
+            match flights.remove(&piece) {
+                Some(flight) => flight.wait(piece).await?,
+                // Evicted, or dropped as bad, between its arrival and now.
+                None if tries < 3 => {
+                    tries += 1;
+                    flights = self.begin(target, at..end);
+                }
+                None => {
+                    return Err(Error::new(
+                        Kind::Unavailable,
+                        format!("inode {}: bytes vanish from the cache", target.ino),
+                    ));
+                }
+            }
+        }
+        Ok(Bytes::from(out))
+    }
+
+    /// Brings `range` into the target's sink. `Changed`: the remote has another version.
+    pub async fn bring(self: &Arc<Self>, target: &Target, range: Range<u64>) -> Result<()> {
+        for (piece, flight) in self.begin(target, range) {
+            flight.wait(piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.
+    pub fn ahead(self: &Arc<Self>, target: &Target, range: Range<u64>) {
+        if self.gate.available_permits() > 0 {
+            self.begin(target, range);
+        }
+    }
+
+    /// The flights that carry the missing pieces of `range`, started where there were none.
+    fn begin(self: &Arc<Self>, target: &Target, range: Range<u64>) -> HashMap<u64, Arc<Flight>> {
+        let tag = tag(&target.version);
+        let mut found = HashMap::new();
+        let mut start = Vec::new();
+        {
+            let mut flights = lock(&self.flights);
+            for gap in target.missing(range) {
+                let mut run: Option<Range<u64>> = None;
+                for piece in gap.start / PIECE..gap.end.div_ceil(PIECE) {
+                    if let Some(flight) = flights.get(&(target.ino, tag, piece)) {
+                        found.insert(piece, flight.clone());
+                        start.extend(run.take());
+                        continue;
+                    }
+                    match &mut run {
+                        Some(run) if (run.end - run.start) * PIECE < RUN_BYTES_MAX => run.end = piece + 1,
+                        _ => start.extend(run.replace(piece..piece + 1)),
+                    }
+                }
+                start.extend(run);
+            }
+            for run in &start {
+                let flight = Arc::new(Flight::new(run.clone()));
+                for piece in run.clone() {
+                    flights.insert((target.ino, tag, piece), flight.clone());
+                    found.insert(piece, flight.clone());
+                }
+            }
+        }
+        for run in start {
+            if let Some(flight) = found.get(&run.start) {
+                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone()));
+            }
+        }
+        found
+    }
+
+    async fn fly(self: Arc<Self>, target: Target, tag: u64, flight: Arc<Flight>) {
+        let end = self.carry(&target, tag, &flight).await;
+        {
+            let mut flights = lock(&self.flights);
+            for piece in flight.pieces() {
+                flights.remove(&(target.ino, tag, piece));
+            }
+        }
+        flight.tell(match end {
+            Ok(()) => Progress::Done,
+            Err(e) => Progress::Failed(e.context(format!("read inode {} at {}", target.ino, target.place.path))),
+        });
+    }
+
+    async fn carry(&self, target: &Target, tag: u64, flight: &Flight) -> Result<()> {
+        use futures_util::StreamExt;
+        let _permit = self.gate.acquire().await.map_err(|_| Error::new(Kind::Unavailable, "shutting down"))?;
+        let pieces = flight.pieces();
+        let range = pieces.start * PIECE..(pieces.end * PIECE).min(target.size);
+        let mut stream = self.remote.read(&target.place, &target.version, range.clone()).await?;
+        let mut at = range.start;
+        let mut piece = Vec::with_capacity(PIECE as usize);
+        while let Some(chunk) = stream.next().await {
+            let mut chunk: Bytes = chunk?;
+            while !chunk.is_empty() {
+                let want = (PIECE.min(range.end - at) as usize).saturating_sub(piece.len());
+                if want == 0 {
+                    return Err(Error::new(Kind::Corrupt, "the remote sent more than was asked for"));
+                }
+                let part = chunk.split_to(want.min(chunk.len()));
+                piece.extend_from_slice(&part);
+                if part.len() == want {
+                    let whole = Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(PIECE as usize)));
+                    let kept = target.keep(at, &whole);
+                    let index = at / PIECE;
+                    at += whole.len() as u64;
+                    lock(&self.recent).put((target.ino, tag, index), whole);
+                    match (&target.sink, kept) {
+                        (Sink::Journal(_), Err(e)) => return Err(e),
+                        (Sink::Cache(_), Err(e)) => tracing::warn!("cache: {e}"),
+                        _ => {}
+                    }
+                    flight.tell(Progress::Arrived(index + 1));
+                }
+            }
+        }
+        if at != range.end {
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("the remote ended after {} of {} bytes", at - range.start, range.end - range.start),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! How remote changes become known: the change feed, or listing again what is in use; and the work that waits for nobody.
+
+use super::Shared;
+use super::guard::Listing;
+use crate::error::{Kind, Result};
+use crate::model::{FileKind, Ino, RemotePath};
+use crate::remote::{Change, ChangeFeed, Place};
+use futures_util::StreamExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The fact under which the feed's cursor is kept.
+const CURSOR: &str = "cursor";
+/// The fact that says when the last sweep of the whole tree ended, nanoseconds since 1970.
+pub const SWEPT: &str = "swept";
+/// A directory counts as in use for this long after a program last looked into it.
+const IN_USE: Duration = Duration::from_secs(180);
+/// Directories that are listed again in one round.
+const REFRESHED_MAX: usize = 64;
+/// Attributes asked for at once where listings do not tell them.
+const META_AT_ONCE: usize = 32;
+/// Shortest time between two sweeps of a remote without a feed.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// How often doubted places are looked at.
+const DOUBTS_EVERY: Duration = Duration::from_millis(100);
+/// How often the quota is asked for.
+const QUOTA_EVERY: Duration = Duration::from_secs(60);
+/// How long after a failed try the remote is asked again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs until `stop`.
+pub(super) async fn watch(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let work = async {
+        tokio::join!(changes(&shared), refresh(&shared), quota(&shared), metadata(&shared), doubts(&shared));
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = work => {}
+    }
+}
+
+impl Shared {
+    fn heard<T>(&self, outcome: &Result<T>) {
+        match outcome {
+            Ok(_) => self.parts.wants.set_online(true),
+            Err(e) => {
+                if matches!(e.kind, Kind::Offline | Kind::TimedOut) {
+                    self.parts.wants.set_online(false);
+                }
+                self.rates.set_error(&e.to_string(), self.parts.clock.wall_ns());
+            }
+        }
+    }
+
+    fn keep_fact(&self, key: &str, value: &str) {
+        if let Err(e) = self.store().write(|tx| tx.set_fact(key, value)) {
+            tracing::error!("keep {key}: {e}");
+        }
+    }
+}
+
+/// The sweep at the start, then the feed, or sweeps at an interval fitted to their cost.
+async fn changes(shared: &Arc<Shared>) {
+    let feed = shared.remote().capabilities().changes == ChangeFeed::Cursor;
+    loop {
+        let began = shared.parts.clock.monotonic();
+        // The cursor comes before the sweep, so that no change falls between them.
+        let cursor = if feed { shared.remote().changes(None, 0).await.map(|c| Some(c.cursor)) } else { Ok(None) };
+        let outcome = match cursor {
+            Ok(cursor) => shared.sweep().await.map(|()| cursor),
+            Err(e) => Err(e),
+        };
+        shared.heard(&outcome);
+        match outcome {
+            Ok(cursor) => {
+                shared.keep_fact(SWEPT, &shared.parts.clock.wall_ns().to_string());
+                let took = shared.parts.clock.monotonic() - began;
+                if let Some(cursor) = cursor {
+                    shared.keep_fact(CURSOR, &cursor);
+                    follow(shared, cursor).await;
+                } else {
+                    tokio::time::sleep(SWEEP_EVERY.max(took * 20)).await;
+                }
+            }
+            Err(e) => {
+                tracing::warn!("sweep: {e}");
+                tokio::time::sleep(e.retry_after.unwrap_or(RETRY)).await;
+            }
+        }
+    }
+}
+
+/// Follows the feed until its cursor is of no more use.
+async fn follow(shared: &Arc<Shared>, mut cursor: String) {
+    let wait_ms = shared.settings.poll.as_millis() as u64;
+    loop {
+        // What our own calls touch from here on is not believed: the feed may have looked before them.
+        let listing = shared.guard.listing();
+        let outcome = shared.remote().changes(Some(cursor.clone()), wait_ms).await;
+        shared.heard(&outcome);
+        match outcome {
+            Ok(changes) if changes.reset => return,
+            Ok(changes) => {
+                if let Err(e) = apply(shared, &listing, changes.changes).await {
+                    tracing::warn!("apply changes: {e}");
+                    tokio::time::sleep(RETRY).await;
+                    // A sweep finds what could not be applied.
+                    return;
+                }
+                if cursor != changes.cursor {
+                    shared.keep_fact(CURSOR, &changes.cursor);
+                    cursor = changes.cursor;
+                }
+            }
+            Err(e) => tokio::time::sleep(e.retry_after.unwrap_or(RETRY)).await,
+        }
+    }
+}
+
+/// Our own calls are reported too: what they touch is looked at again, when they have ended.
+async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>) -> Result<()> {
+    let mut look: Vec<(RemotePath, bool)> = Vec::new();
+    for change in changes {
+        match change {
+            Change::Present(path, entry) => {
+                if !listing.believes(&path) {
+                    // Doubted, and looked at again.
+                } else if shared.note_present(&path, &listing.settled(&path, &entry))?.is_none() {
+                    look.push((RemotePath::root(), true));
+                } else if entry.kind == FileKind::Directory {
+                    look.push((path, true));
+                }
+            }
+            Change::Absent(path) => {
+                if shared.guard.is_busy(&path) || shared.guard.is_busy_below(&path) {
+                    shared.guard.doubt(&path);
+                } else {
+                    // A rename here makes the old place absent; whatever is there now is asked for.
+                    shared.look(&Place::at(path)).await?;
+                }
+            }
+            Change::Look { directory, deep } => look.push((directory, deep)),
+        }
+    }
+    look.sort();
+    look.dedup();
+    for (directory, deep) in look {
+        let Some(ino) = shared.store().read(|rows| rows.at_remote_path(0, &directory))? else { continue };
+        list_below(shared, ino, deep).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Result<()> {
+    let mut next = vec![ino];
+    while let Some(ino) = next.pop() {
+        match shared.list_directory(ino).await {
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::NotDirectory | Kind::Stale) => {}
+            Err(e) => return Err(e),
+            Ok(()) if deep => {
+                let below = shared.store().read(|rows| {
+                    let children = rows.remote_children(0, ino)?;
+                    let mut found = Vec::new();
+                    for (child, _) in children {
+                        found.extend(rows.find_node(child)?.filter(|n| n.kind == FileKind::Directory).map(|n| n.ino));
+                    }
+                    Ok(found)
+                })?;
+                next.extend(below);
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Looks again at what was heard while our own calls touched the same place.
+async fn doubts(shared: &Arc<Shared>) {
+    loop {
+        tokio::time::sleep(DOUBTS_EVERY).await;
+        for path in shared.guard.take_doubted() {
+            let outcome = shared.look(&Place::at(path.clone())).await;
+            shared.heard(&outcome);
+            if outcome.is_err() {
+                shared.guard.doubt(&path);
+            }
+        }
+    }
+}
+
+/// Lists directories in use again, where no feed reports changes.
+async fn refresh(shared: &Arc<Shared>) {
+    if shared.remote().capabilities().changes == ChangeFeed::Cursor {
+        return;
+    }
+    loop {
+        tokio::time::sleep(shared.settings.refresh).await;
+        let now = shared.parts.clock.monotonic();
+        let opens = shared.store().opens();
+        for ino in opens.used_directories(now.saturating_sub(IN_USE), REFRESHED_MAX) {
+            let fresh = opens.checked(ino).is_some_and(|then| now.saturating_sub(then) < shared.settings.refresh);
+            if fresh {
+                continue;
+            }
+            let outcome = shared.list_directory(ino).await;
+            shared.heard(&outcome);
+            if let Err(e) = outcome
+                && e.kind.retry() == crate::error::Retry::Later
+            {
+                break;
+            }
+        }
+    }
+}
+
+async fn quota(shared: &Arc<Shared>) {
+    if !shared.remote().capabilities().quota {
+        return;
+    }
+    loop {
+        let outcome = shared.remote().quota().await;
+        shared.heard(&outcome);
+        if let Ok(quota) = outcome {
+            shared.keep_fact(crate::model::QUOTA_FACT, &quota.text());
+        }
+        tokio::time::sleep(QUOTA_EVERY).await;
+    }
+}
+
+/// Asks, in the background, for attributes and link targets that no listing told.
+async fn metadata(shared: &Arc<Shared>) {
+    loop {
+        let mut after = 0;
+        loop {
+            let found = shared.store().read(|rows| rows.meta_unknown(after, 1024)).unwrap_or_default();
+            let Some(last) = found.last() else { break };
+            after = last.get();
+            let failed = futures_util::stream::iter(found)
+                .map(|ino| async move { tell_meta(shared, ino).await })
+                .buffer_unordered(META_AT_ONCE)
+                .filter(|outcome| std::future::ready(outcome.is_err()))
+                .count()
+                .await;
+            if failed > 0 {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn tell_meta(shared: &Shared, ino: Ino) -> Result<()> {
+    let place = match shared.place(ino) {
+        Ok(place) => place,
+        Err(_) => {
+            // Nothing to ask: the remote does not have it.
+            return shared.store().write(|tx| {
+                let mut node = tx.node(ino)?;
+                node.meta_known = true;
+                tx.set_node(&node)
+            });
+        }
+    };
+    let outcome = shared.look(&place).await.map(drop);
+    shared.heard(&outcome);
+    outcome
+}

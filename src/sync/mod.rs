@@ -1,0 +1,147 @@
+//! What makes both sides agree: sweeps and the change feed bring the remote's view, the planner and its workers send ours.
+//!
+//! One task decides (`engine`), many act. What a crash interrupts is seen again in the views; only upload sessions are kept.
+//! `drive` is reached through the store and [`crate::events`] alone.
+
+mod engine;
+mod feed;
+mod guard;
+mod listing;
+mod names;
+mod observe;
+mod operate;
+pub mod plan;
+mod queue;
+mod report;
+mod upload;
+mod wants;
+
+pub use engine::{Sync, SyncSettings};
+pub use feed::SWEPT;
+pub use report::{Moving, Report};
+
+use crate::cache::Cache;
+use crate::error::{Error, Kind, Result};
+use crate::events::Wants;
+use crate::fetch::Fetcher;
+use crate::journal::Journal;
+use crate::model::{Entry, FileKind, Ino, RemotePath};
+use crate::remote::{Place, Remote};
+use crate::store::{Rows, Store, Which};
+use crate::sys::Clock;
+use guard::Guard;
+use names::Names;
+use observe::Observer;
+use std::sync::Arc;
+
+/// The parts that `sync` works with.
+pub struct SyncParts {
+    pub store: Arc<Store>,
+    pub journal: Arc<Journal>,
+    pub cache: Arc<Cache>,
+    pub fetcher: Arc<Fetcher>,
+    pub remote: Arc<dyn Remote>,
+    pub clock: Arc<dyn Clock>,
+    pub wants: Arc<Wants>,
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    parts: SyncParts,
+    settings: SyncSettings,
+    names: Names,
+    guard: Guard,
+    moving: report::MovingTable,
+    rates: report::Rates,
+}
+
+impl Shared {
+    fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    fn remote(&self) -> &dyn Remote {
+        self.parts.remote.as_ref()
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        let meta = self.remote().capabilities().meta;
+        Observer {
+            names: &self.names,
+            opens: self.parts.store.opens(),
+            now_ns: self.parts.clock.wall_ns(),
+            meta_in_listing: meta.in_listing,
+            keeps_meta: meta.mode || meta.mtime_step_ns > 0 || meta.xattr_bytes_max > 0,
+        }
+    }
+
+    /// Where an inode is on the remote. `NotFound`: the remote does not have it.
+    fn place(&self, ino: Ino) -> Result<Place> {
+        self.store().read(|rows| place_of(rows, ino))
+    }
+
+    /// Notes what the remote has at a path, if it is to be believed. Parents must be known.
+    fn note_present(&self, path: &RemotePath, entry: &Entry) -> Result<Option<Ino>> {
+        let Some((parent, raw)) = path.split() else { return Ok(None) };
+        self.store().write(|tx| {
+            let Some(parent) = tx.at_remote_path(0, &parent)? else { return Ok(None) };
+            self.observer().present(tx, parent, raw, entry).map(Some)
+        })
+    }
+
+    /// Notes that the remote has nothing at a path.
+    fn note_absent(&self, path: &RemotePath) -> Result<()> {
+        let gone = self.store().write(|tx| {
+            let Some(ino) = tx.at_remote_path(0, path)?.filter(|ino| *ino != Ino::ROOT) else { return Ok(None) };
+            self.observer().absent(tx, ino)?;
+            Ok(Some(ino))
+        })?;
+        if let Some(ino) = gone {
+            self.drop_if_unneeded(ino)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at one place of the remote and notes what is there; nothing if a call of ours touched it meanwhile.
+    async fn look(&self, place: &Place) -> Result<Option<Entry>> {
+        let listing = self.guard.listing();
+        let entry = self.remote().stat(place).await?;
+        match &entry {
+            Some(entry) if listing.believes(&place.path) => {
+                self.note_present(&place.path, &listing.settled(&place.path, entry))?;
+            }
+            None if listing.believes_absence(&place.path) => self.note_absent(&place.path)?,
+            _ => {}
+        }
+        Ok(entry)
+    }
+
+    /// Drops cached blocks of an inode but those of `keep`. It is only cache: a failure costs space, not bytes.
+    fn forget_blocks(&self, ino: Ino, keep: Option<&crate::model::Version>) {
+        if let Err(e) = self.parts.cache.remove(ino, keep) {
+            tracing::warn!("{e}");
+        }
+    }
+
+    /// Drops the rows, the journal file and the blocks of an inode that neither side and no program needs.
+    fn drop_if_unneeded(&self, ino: Ino) -> Result<()> {
+        if self.store().purge(ino)? {
+            self.parts.journal.discard(ino)?;
+            self.forget_blocks(ino, None);
+        }
+        Ok(())
+    }
+}
+
+/// Where an inode is on the remote, by the remote's own view.
+fn place_of(rows: &Rows<'_>, ino: Ino) -> Result<Place> {
+    let path = rows.remote_path(0, ino)?;
+    let path = path.ok_or_else(|| Error::new(Kind::NotFound, format!("inode {ino} is not on the remote")))?;
+    let id = rows.view(ino, 0, Which::Remote)?.and_then(|v| v.id);
+    Ok(Place { path, id })
+}
+
+/// Whether an inode has content that is sent byte for byte.
+fn has_content(kind: FileKind) -> bool {
+    kind == FileKind::File
+}

@@ -1,0 +1,251 @@
+//! Bytes of files: open flags, sizes, holes, mappings, copies.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use crate::support::posix::{self, errno};
+use crate::support::wait_for;
+use crate::{noise, on_a_mount};
+
+#[test]
+fn what_is_written_reads_back_and_reaches_the_remote() {
+    on_a_mount(|mount, cloud| {
+        for len in [0, 1, 4095, 65536, 65537, 3_000_001] {
+            let bytes = noise(len, len as u64);
+            fs::write(mount.at(format!("f{len}")), &bytes).unwrap();
+            assert_eq!(fs::read(mount.at(format!("f{len}"))).unwrap(), bytes);
+            assert_eq!(fs::metadata(mount.at(format!("f{len}"))).unwrap().len(), len as u64);
+        }
+        mount.wait_saved();
+        for len in [0, 1, 4095, 65536, 65537, 3_000_001] {
+            assert!(fs::read(cloud.at(format!("f{len}"))).unwrap() == noise(len, len as u64), "{len} bytes");
+        }
+    });
+}
+
+#[test]
+fn writes_in_the_middle_of_a_remote_file_keep_the_rest() {
+    on_a_mount(|mount, cloud| {
+        let mut expected = noise(5_000_000, 1);
+        // Whole at once: a file that is seen while another client still writes it is another version.
+        fs::write(cloud.at(".big.new"), &expected).unwrap();
+        fs::rename(cloud.at(".big.new"), cloud.at("big")).unwrap();
+        let file = wait_for(Duration::from_secs(60), "the remote's new file", || {
+            OpenOptions::new().read(true).write(true).open(mount.at("big")).ok()
+        });
+        for (at, len, seed) in [(4_999_990, 10, 2), (0, 1, 3), (1_048_570, 20, 4), (2_000_000, 300_000, 5)] {
+            file.write_all_at(&noise(len, seed), at as u64).unwrap();
+            expected[at..at + len].copy_from_slice(&noise(len, seed));
+        }
+        drop(file);
+        assert!(fs::read(mount.at("big")).unwrap() == expected);
+        mount.wait_saved();
+        assert!(fs::read(cloud.at("big")).unwrap() == expected);
+    });
+}
+
+#[test]
+fn appends_of_two_handles_both_land_at_the_end() {
+    on_a_mount(|mount, cloud| {
+        let append = || OpenOptions::new().create(true).append(true).open(mount.at("log")).unwrap();
+        let (mut one, mut two) = (append(), append());
+        for round in 0..100 {
+            writeln!(one, "one {round}").unwrap();
+            writeln!(two, "two {round}").unwrap();
+        }
+        drop((one, two));
+        let expected: String = (0..100).map(|round| format!("one {round}\ntwo {round}\n")).collect();
+        assert_eq!(fs::read_to_string(mount.at("log")).unwrap(), expected);
+        mount.wait_saved();
+        assert_eq!(fs::read_to_string(cloud.at("log")).unwrap(), expected);
+    });
+}
+
+#[test]
+fn truncate_cuts_and_grows_with_zeros() {
+    on_a_mount(|mount, cloud| {
+        fs::write(mount.at("f"), noise(100_000, 1)).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(mount.at("f")).unwrap();
+        file.set_len(10).unwrap();
+        file.set_len(70_000).unwrap();
+        let mut expected = noise(100_000, 1)[..10].to_vec();
+        expected.resize(70_000, 0);
+        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        drop(OpenOptions::new().write(true).truncate(true).open(mount.at("f")).unwrap());
+        assert_eq!(fs::metadata(mount.at("f")).unwrap().len(), 0);
+        file.set_len(5).unwrap();
+        drop(file);
+        mount.wait_saved();
+        assert_eq!(fs::read(cloud.at("f")).unwrap(), [0; 5]);
+    });
+}
+
+#[test]
+fn exclusive_create_refuses_what_exists() {
+    on_a_mount(|mount, cloud| {
+        fs::write(cloud.at("remote"), "there").unwrap();
+        let exclusive = |name: &str| OpenOptions::new().write(true).create_new(true).open(mount.at(name));
+        exclusive("new").unwrap();
+        assert_eq!(errno(exclusive("new")), libc::EEXIST);
+        wait_for(Duration::from_secs(60), "the remote's file", || mount.at("remote").exists().then_some(()));
+        assert_eq!(errno(exclusive("remote")), libc::EEXIST);
+    });
+}
+
+#[test]
+fn an_unlinked_open_file_lives_until_it_is_closed() {
+    on_a_mount(|mount, cloud| {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(mount.at("f")).unwrap();
+        file.write_all(b"before").unwrap();
+        fs::remove_file(mount.at("f")).unwrap();
+        assert!(!mount.at("f").exists());
+        file.write_all(b" and after").unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before and after");
+        assert_eq!(file.metadata().unwrap().nlink(), 0);
+        drop(file);
+        mount.wait_saved();
+        assert!(cloud.names().is_empty(), "left on the remote: {:?}", cloud.names());
+    });
+}
+
+#[test]
+fn a_file_replaced_while_open_keeps_its_bytes_for_the_reader() {
+    on_a_mount(|mount, _| {
+        fs::write(mount.at("f"), "old").unwrap();
+        let mut reader = File::open(mount.at("f")).unwrap();
+        fs::write(mount.at("f.new"), "new").unwrap();
+        fs::rename(mount.at("f.new"), mount.at("f")).unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), fs::read_to_string(mount.at("f")).unwrap().as_str()), ("old", "new"));
+    });
+}
+
+#[test]
+fn stores_through_a_shared_mapping_are_writes() {
+    on_a_mount(|mount, cloud| {
+        fs::write(mount.at("f"), vec![0u8; 300_000]).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(mount.at("f")).unwrap();
+        let mut map = posix::Shared::map(&file, 300_000).unwrap();
+        map.bytes().copy_from_slice(&noise(300_000, 7));
+        map.sync().unwrap();
+        assert!(fs::read(mount.at("f")).unwrap() == noise(300_000, 7), "read(2) does not see the mapping");
+        map.bytes()[150_000..150_010].copy_from_slice(b"0123456789");
+        drop(map);
+        drop(file);
+        let mut expected = noise(300_000, 7);
+        expected[150_000..150_010].copy_from_slice(b"0123456789");
+        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        mount.wait_saved();
+        assert!(fs::read(cloud.at("f")).unwrap() == expected, "the remote lacks what was stored after msync");
+    });
+}
+
+#[test]
+fn a_private_mapping_of_a_remote_file_shows_its_bytes() {
+    on_a_mount(|mount, cloud| {
+        fs::write(cloud.at("f"), noise(2_500_000, 3)).unwrap();
+        let file = wait_for(Duration::from_secs(60), "the remote's file", || {
+            OpenOptions::new().read(true).write(true).open(mount.at("f")).ok()
+        });
+        let mut map = posix::Shared::map(&file, 2_500_000).unwrap();
+        assert!(map.bytes() == noise(2_500_000, 3));
+    });
+}
+
+#[test]
+fn holes_read_as_zeros_and_can_be_found() {
+    on_a_mount(|mount, cloud| {
+        let file = File::create_new(mount.at("f")).unwrap();
+        file.write_all_at(b"head", 0).unwrap();
+        file.write_all_at(b"tail", 8 << 20).unwrap();
+        let len = (8 << 20) + 4;
+        assert_eq!(file.metadata().unwrap().len(), len);
+        let hole = posix::seek(&file, 0, libc::SEEK_HOLE).unwrap();
+        assert!((4..=8 << 20).contains(&hole), "first hole at {hole}");
+        let data = posix::seek(&file, hole, libc::SEEK_DATA).unwrap();
+        assert!((hole..=8 << 20).contains(&data), "data again at {data}");
+        assert_eq!(errno(posix::seek(&file, len as i64, libc::SEEK_DATA)), libc::ENXIO);
+        drop(file);
+        let read = fs::read(mount.at("f")).unwrap();
+        assert!(read.starts_with(b"head\0\0") && read.ends_with(b"\0\0tail") && read.len() == len as usize);
+        mount.wait_saved();
+        assert!(fs::read(cloud.at("f")).unwrap() == read);
+    });
+}
+
+#[test]
+fn fallocate_grows_keeps_and_punches() {
+    on_a_mount(|mount, cloud| {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(mount.at("f")).unwrap();
+        posix::fallocate(&file, 0, 0, 100_000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 100_000);
+        posix::fallocate(&file, libc::FALLOC_FL_KEEP_SIZE, 0, 200_000).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 100_000);
+        let mut expected = noise(100_000, 1);
+        file.write_all_at(&expected, 0).unwrap();
+        let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        posix::fallocate(&file, punch, 10_000, 50_000).unwrap();
+        expected[10_000..60_000].fill(0);
+        drop(file);
+        assert!(fs::read(mount.at("f")).unwrap() == expected);
+        mount.wait_saved();
+        assert!(fs::read(cloud.at("f")).unwrap() == expected);
+    });
+}
+
+#[test]
+fn copy_file_range_copies() {
+    on_a_mount(|mount, cloud| {
+        fs::write(mount.at("from"), noise(1_500_000, 9)).unwrap();
+        let (from, to) = (File::open(mount.at("from")).unwrap(), File::create_new(mount.at("to")).unwrap());
+        let mut done = posix::copy_range(&from, &to, 1_500_000).unwrap();
+        if done < 1_500_000 {
+            // A short copy is allowed; std goes on where it ended.
+            let (mut from, mut to) = (&from, &to);
+            from.seek(SeekFrom::Start(done as u64)).unwrap();
+            to.seek(SeekFrom::Start(done as u64)).unwrap();
+            done += std::io::copy(&mut from, &mut to).unwrap() as usize;
+        }
+        assert_eq!(done, 1_500_000);
+        drop((from, to));
+        mount.wait_saved();
+        assert!(fs::read(cloud.at("to")).unwrap() == noise(1_500_000, 9));
+    });
+}
+
+#[test]
+fn an_open_with_direct_io_sees_the_same_bytes() {
+    on_a_mount(|mount, _| {
+        fs::write(mount.at("f"), noise(1 << 20, 4)).unwrap();
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(mount.at("f")).unwrap();
+        let layout = std::alloc::Layout::from_size_align(1 << 20, 4096).unwrap();
+        // SAFETY: the layout is not empty; the slice covers exactly the allocation, which is freed with the same layout.
+        let page = unsafe { std::alloc::alloc_zeroed(layout) };
+        let buffer = unsafe { std::slice::from_raw_parts_mut(page, 1 << 20) };
+        file.read_exact(buffer).unwrap();
+        assert!(buffer == noise(1 << 20, 4));
+        // SAFETY: as above; `buffer` is not used any more.
+        unsafe { std::alloc::dealloc(page, layout) };
+    });
+}
+
+#[test]
+fn an_upload_changes_neither_time_nor_size_nor_inode() {
+    on_a_mount(|mount, _| {
+        fs::write(mount.at("f"), "text").unwrap();
+        let facts = || {
+            let found = fs::metadata(mount.at("f")).unwrap();
+            (found.mtime(), found.mtime_nsec(), found.len(), found.ino())
+        };
+        let before = facts();
+        mount.wait_saved();
+        assert_eq!(facts(), before);
+    });
+}
