@@ -267,7 +267,8 @@ mod tests {
         for _ in 0..10 {
             permits.iter().for_each(|permit| gate.learn(permit, None));
         }
-        assert!(gate.width() > 14 && gate.width() < 20, "{}", gate.width());
+        // Grows while it is filled; eight at once say nothing of ten.
+        assert_eq!(gate.width(), 9);
     }
 
     #[tokio::test]

@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn the_link_follows_what_recent_calls_found() {
         let meter = Meter::new(Arc::new(Frozen(AtomicU64::new(1))));
-        let fail = |kind| meter.ended(Call::Stat, 1, Some(&Error::new(kind, "no")));
+        let fail = |kind| {
+            meter.began(Call::Stat);
+            meter.ended(Call::Stat, 1, Some(&Error::new(kind, "no")));
+        };
         assert_eq!(meter.link(), Link::Unknown);
         meter.ended(Call::Stat, 1, None);
         assert_eq!(meter.link(), Link::Online);
@@ -255,7 +258,7 @@ mod tests {
         fail(Kind::SignIn);
         assert_eq!(meter.link(), Link::SignIn);
         let snapshot = meter.snapshot();
-        assert_eq!(snapshot.errors(), 5);
+        assert_eq!((snapshot.requests(), snapshot.errors()), (5, 5));
         assert_eq!(snapshot.last_error.map(|e| e.kind), Some(Kind::SignIn));
     }
 

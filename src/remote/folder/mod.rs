@@ -248,4 +248,30 @@ mod tests {
             follow(&folder, &mut cursor, &mut known).await;
         }
     }
+
+    #[tokio::test]
+    async fn a_feed_that_cannot_see_everything_asks_to_look_now_and_then() {
+        use crate::remote::Change;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        struct Steps(AtomicU64);
+        impl Clock for Steps {
+            fn wall_ns(&self) -> i64 {
+                0
+            }
+            fn monotonic(&self) -> Duration {
+                Duration::from_secs(self.0.load(Ordering::Relaxed))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Steps(AtomicU64::new(1000)));
+        let folder = Folder::connect(dir.path(), clock.clone(), Arc::new(RealChance::new())).unwrap();
+        let cursor = folder.changes(None, 0).await.unwrap().cursor;
+        // As when the kernel grants no more watches.
+        folder.feed.lock().unwrap().watch.as_ref().unwrap().shared.partial.store(true, Ordering::Relaxed);
+        assert_eq!(folder.changes(Some(cursor.clone()), 0).await.unwrap().changes, []);
+        clock.0.store(1061, Ordering::Relaxed);
+        let look = Change::Look { directory: RemotePath::root(), deep: true };
+        assert_eq!(folder.changes(Some(cursor.clone()), 0).await.unwrap().changes, [look]);
+        assert_eq!(folder.changes(Some(cursor), 0).await.unwrap().changes, []);
+    }
 }
