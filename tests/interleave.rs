@@ -224,7 +224,7 @@ fn world(seed: u64, capabilities: Capabilities) {
                     acknowledged.remove(&(false, path));
                 }
             }
-            10 => std::thread::sleep(Duration::from_millis(rng.next(60))),
+            10 => runtime.block_on(tokio::time::sleep(Duration::from_millis(rng.next(60)))),
             _ => {
                 // The worker dies: its tasks end where they are. Its memory is forgotten.
                 trace.push(format!("{step} crash"));

@@ -256,7 +256,7 @@ impl Observer<'_> {
         node.times.ctime_ns = self.now_ns;
         apply_meta(&mut node, &view);
         tx.set_node(&node)?;
-        tx.set_view(at, 0, Which::Base, Some(&agreed(&View { shown: name.clone(), ..view }, &node, known)))?;
+        tx.set_view(at, 0, Which::Base, Some(&agreed(&view, &node, known)))?;
         if at != ino {
             tx.tell_entry(parent, &name)?;
         }

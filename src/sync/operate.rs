@@ -35,7 +35,7 @@ pub(super) struct Goal {
 pub(super) enum Occupant {
     Nobody,
     /// Deleted here and unchanged there: its place, and for a file its identity, may be taken.
-    Leaving(Ino, View),
+    Leaving(Ino, Box<View>),
     /// Somebody who must move or be settled first.
     Staying(Ino),
 }
@@ -66,7 +66,7 @@ impl Shared {
         };
         let (base, view) = (rows.view(other, 0, Which::Base)?, rows.view(other, 0, Which::Remote)?);
         Ok(match (rows.place(other)?, base, view) {
-            (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, view),
+            (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, Box::new(view)),
             _ => Occupant::Staying(other),
         })
     }
