@@ -224,7 +224,10 @@ fn world(seed: u64, capabilities: Capabilities) {
                     acknowledged.remove(&(false, path));
                 }
             }
-            10 => runtime.block_on(tokio::time::sleep(Duration::from_millis(rng.next(60)))),
+            10 => {
+                let pause = Duration::from_millis(rng.next(60));
+                runtime.block_on(async { tokio::time::sleep(pause).await });
+            }
             _ => {
                 // The worker dies: its tasks end where they are. Its memory is forgotten.
                 trace.push(format!("{step} crash"));
