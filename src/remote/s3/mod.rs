@@ -39,7 +39,7 @@ use client::Client;
 use digest::Want;
 use keys::Layout;
 use list::Encoding;
-use probe::Probe;
+use probe::{Markers, Probe};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -216,8 +216,8 @@ impl S3Remote {
                 parallel: true,
                 part_copy: probe.part_copy,
             }),
-            meta: MetaSupport { directories: probe.markers_listed, ..unknown_capabilities().meta },
-            directories: probe.markers_listed,
+            meta: MetaSupport { directories: probe.markers != Markers::Useless, ..unknown_capabilities().meta },
+            directories: probe.markers == Markers::Listed,
             ..unknown_capabilities()
         }
     }
@@ -294,6 +294,7 @@ fn unknown_capabilities() -> Capabilities {
         },
         quota: false,
         directories: true,
+        flat_keys: true,
     }
 }
 

@@ -165,6 +165,7 @@ impl Probed {
             meta: self.meta(),
             quota: self.quota,
             directories: true,
+            flat_keys: false,
         }
     }
 
