@@ -262,7 +262,11 @@ impl S3Remote {
         let (hashes, payload) = (Hashes::of(b"first", self.want()), Payload::Bytes("first".into()));
         let tag = match copied {
             Ok(tag) => tag,
-            Err(_) => self.send_part(target, 1, payload, &hashes).await?,
+            // A store that streams parts on (rclone's) may have taken the copy for a part without bytes.
+            Err(_) => match self.send_part(target, 1, payload, &hashes).await {
+                Ok(tag) => tag,
+                Err(_) => return Ok(()),
+            },
         };
         let part = Part { number: 1, size: 5, tag };
         self.probe.finish = true;
