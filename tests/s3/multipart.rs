@@ -77,12 +77,15 @@ fn attributes_that_changed_meanwhile_are_the_ones_stored() {
 
 #[test]
 fn a_dropped_upload_is_gone() {
-    over(&[Kind::Moto, Kind::S3sFs], |_, remote| async move {
+    over(&[Kind::Moto, Kind::S3sFs], |server, remote| async move {
         let session = remote.begin(&at("f"), 10, &Meta::default(), &Condition::Absent).await.unwrap();
         remote.abort(&session).await.unwrap();
         remote.abort(&session).await.unwrap();
-        let part = remote.part(&session, 1, body(vec![0; 10]), 0..10).await;
-        assert_eq!(part.unwrap_err().kind, ErrorKind::NotFound);
+        // moto answers 500 to a part of an upload that it does not know.
+        if server.kind != Kind::Moto {
+            let part = remote.part(&session, 1, body(vec![0; 10]), 0..10).await;
+            assert_eq!(part.unwrap_err().kind, ErrorKind::NotFound);
+        }
         assert_eq!(remote.parts(&session).await.unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(remote.stat(&at("f")).await.unwrap(), None);
     });

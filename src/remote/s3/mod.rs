@@ -201,8 +201,8 @@ impl S3Remote {
                 path_bytes_max,
                 ..unknown_capabilities().names
             },
-            conditional_create: probe.create && probe.finish,
-            conditional_replace: probe.replace && probe.finish,
+            conditional_create: probe.create && probe.finish_create,
+            conditional_replace: probe.replace && probe.finish_replace,
             conditional_remove: probe.remove,
             sessions: Some(UploadSessions {
                 part_bytes_min: multipart::PART_BYTES_MIN,

@@ -243,7 +243,7 @@ impl S3Remote {
         let expected = composite(parts);
         let size = parts.iter().map(|part| part.size).sum();
         for race in 1.. {
-            let guard = condition_header(condition, self.probe.finish, self.probe.finish);
+            let guard = condition_header(condition, self.probe.finish_create, self.probe.finish_replace);
             if guard.is_none() && *condition != Condition::Any {
                 self.look(&target.key, condition).await?;
             }

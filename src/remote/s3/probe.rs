@@ -11,9 +11,10 @@ use super::keys::PROBE_PREFIX;
 use super::list::{Depth, Encoding};
 use super::multipart::Target;
 use super::object::is_opaque;
+use super::upload::Stored;
 use crate::error::{Error, Kind, Result};
 use crate::model::Version;
-use crate::remote::Part;
+use crate::remote::{Condition, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::Method;
@@ -58,8 +59,10 @@ pub(super) struct Probe {
     pub copy_source: bool,
     /// CopyObject obeys If-Match and If-None-Match at its target.
     pub copy_target: bool,
-    /// CompleteMultipartUpload obeys conditions.
-    pub finish: bool,
+    /// CompleteMultipartUpload obeys If-None-Match: *.
+    pub finish_create: bool,
+    /// CompleteMultipartUpload obeys If-Match.
+    pub finish_replace: bool,
     /// UploadPartCopy works.
     pub part_copy: bool,
     /// UploadPartCopy obeys x-amz-copy-source-if-match.
@@ -83,7 +86,8 @@ impl Probe {
             remove: false,
             copy_source: false,
             copy_target: false,
-            finish: false,
+            finish_create: false,
+            finish_replace: false,
             part_copy: false,
             part_source: false,
             etag_md5: false,
@@ -269,9 +273,14 @@ impl S3Remote {
             },
         };
         let part = Part { number: 1, size: 5, tag };
-        self.probe.finish = true;
-        let taken = self.complete_upload(target, std::slice::from_ref(&part), &crate::remote::Condition::Absent).await;
-        self.probe.finish = matches!(taken, Err(error) if error.kind == Kind::Precondition);
+        let parts = std::slice::from_ref(&part);
+        (self.probe.finish_create, self.probe.finish_replace) = (true, true);
+        let taken = self.complete_upload(target, parts, &Condition::Absent).await;
+        let other = self.complete_upload(target, parts, &Condition::Is(wrong)).await;
+        let refused = |result: Result<Stored>| matches!(result, Err(error) if error.kind == Kind::Precondition);
+        // An upload that the first call completed says nothing about the second.
+        self.probe.finish_create = refused(taken);
+        self.probe.finish_replace = self.probe.finish_create && refused(other);
         Ok(())
     }
 
