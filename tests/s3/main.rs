@@ -4,5 +4,7 @@
 mod servers;
 
 mod helpers;
+mod multipart;
 mod objects;
 mod probes;
+mod rename;

@@ -91,6 +91,7 @@ fn capabilities(root: &Root, feed: bool) -> Capabilities {
         },
         quota: true,
         directories: true,
+        flat_keys: false,
     }
 }
 

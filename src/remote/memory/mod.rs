@@ -71,6 +71,7 @@ pub fn everything() -> Capabilities {
         },
         quota: true,
         directories: true,
+        flat_keys: false,
     }
 }
 
@@ -104,6 +105,7 @@ pub fn nothing() -> Capabilities {
         meta: MetaSupport::default(),
         quota: false,
         directories: true,
+        flat_keys: false,
     }
 }
 
