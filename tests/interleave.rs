@@ -34,7 +34,10 @@ fn start(dir: &Path, memory: &Arc<Memory>, first: bool) -> Running {
         disk: Arc::new(RealDisk),
         clock: Arc::new(RealClock),
         remote,
-        store: { std::fs::create_dir_all(dir.join("state")).unwrap(); Arc::new(fourwheel::store::Store::open(&dir.join("state/drive.db")).unwrap()) },
+        store: {
+            std::fs::create_dir_all(dir.join("state")).unwrap();
+            Arc::new(fourwheel::store::Store::open(&dir.join("state/drive.db")).unwrap())
+        },
         state_dir: dir.join("state"),
         cache_dir: dir.join("cache"),
     };
@@ -50,7 +53,10 @@ fn start(dir: &Path, memory: &Arc<Memory>, first: bool) -> Running {
         host: "box".into(),
         safe_mode: false,
     };
-    Running::start(ground, bound, start, settings, |sync| Arc::new(fourwheel::fs::Both(Arc::new(Quiet), Arc::new(sync.clone())))).unwrap()
+    Running::start(ground, bound, start, settings, |sync| {
+        Arc::new(fourwheel::fs::Both(Arc::new(Quiet), Arc::new(sync.clone())))
+    })
+    .unwrap()
 }
 
 fn caller(n: &mut u64) -> Caller {
@@ -68,7 +74,8 @@ async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
             match e.kind {
                 FileKind::Directory => next.push((e.ino, path)),
                 _ => {
-                    let opened = running.drive.open(e.ino, Access { write: false, truncate: false }).get().await.unwrap();
+                    let opened =
+                        running.drive.open(e.ino, Access { write: false, truncate: false }).get().await.unwrap();
                     let bytes = running.drive.read(e.ino, opened.fh, 0, 1 << 20).get().await.unwrap();
                     running.drive.release(e.ino, opened.fh);
                     found.insert(path[1..].to_owned(), bytes.to_vec());
@@ -117,7 +124,9 @@ fn world(seed: u64, capabilities: Capabilities) {
             let n = Name::new(folder.as_bytes()).unwrap();
             match runtime.block_on(async { running.drive.lookup(Ino::ROOT, &n).get().await }) {
                 Ok(attr) => attr.ino,
-                Err(_) => match runtime.block_on(async { running.drive.make(caller(&mut number), Ino::ROOT, &n, NewNode::Directory, 0o755).get().await }) {
+                Err(_) => match runtime.block_on(async {
+                    running.drive.make(caller(&mut number), Ino::ROOT, &n, NewNode::Directory, 0o755).get().await
+                }) {
                     Ok(attr) => attr.ino,
                     Err(_) => continue,
                 },
@@ -127,11 +136,25 @@ fn world(seed: u64, capabilities: Capabilities) {
         match act {
             0..=3 => {
                 // The user writes a whole file.
-                let Ok((attr, opened)) = runtime.block_on(async { running.drive.create(caller(&mut number), parent, &n, 0o644, Access { write: true, truncate: true }, false).get().await }) else { continue };
+                let Ok((attr, opened)) = runtime.block_on(async {
+                    running
+                        .drive
+                        .create(caller(&mut number), parent, &n, 0o644, Access { write: true, truncate: true }, false)
+                        .get()
+                        .await
+                }) else {
+                    continue;
+                };
                 let opened = if attr.size > 0 {
                     running.drive.release(attr.ino, opened.fh);
-                    runtime.block_on(async { running.drive.open(attr.ino, Access { write: true, truncate: true }).get().await }).unwrap()
-                } else { opened };
+                    runtime
+                        .block_on(async {
+                            running.drive.open(attr.ino, Access { write: true, truncate: true }).get().await
+                        })
+                        .unwrap()
+                } else {
+                    opened
+                };
                 let written = runtime.block_on(async { running.drive.write(attr.ino, 0, &content).get().await });
                 running.drive.flush(attr.ino).unwrap();
                 running.drive.release(attr.ino, opened.fh);
@@ -144,7 +167,8 @@ fn world(seed: u64, capabilities: Capabilities) {
                 }
             }
             4 => {
-                if runtime.block_on(async { running.drive.unlink(caller(&mut number), parent, &n).get().await }).is_ok() {
+                if runtime.block_on(async { running.drive.unlink(caller(&mut number), parent, &n).get().await }).is_ok()
+                {
                     trace.push(format!("{step} user removes {path}"));
                     acknowledged.remove(&(true, path.clone()));
                     acknowledged.remove(&(false, path));
@@ -152,7 +176,16 @@ fn world(seed: u64, capabilities: Capabilities) {
             }
             5 | 6 => {
                 let to = Name::new(format!("f{}", rng.next(4)).as_bytes()).unwrap();
-                if runtime.block_on(async { running.drive.rename(caller(&mut number), parent, &n, Ino::ROOT, &to, RenameMode::Replace).get().await }).is_ok() {
+                if runtime
+                    .block_on(async {
+                        running
+                            .drive
+                            .rename(caller(&mut number), parent, &n, Ino::ROOT, &to, RenameMode::Replace)
+                            .get()
+                            .await
+                    })
+                    .is_ok()
+                {
                     trace.push(format!("{step} user moves {path} to {to}"));
                     let target = to.to_string();
                     if target != path {
@@ -166,7 +199,12 @@ fn world(seed: u64, capabilities: Capabilities) {
                 }
             }
             7 | 8 => {
-                if !folder.is_empty() && runtime.block_on(memory.stat(&Place::at(fourwheel::model::RemotePath::new(&folder)))).unwrap().is_none() {
+                if !folder.is_empty()
+                    && runtime
+                        .block_on(memory.stat(&Place::at(fourwheel::model::RemotePath::new(&folder))))
+                        .unwrap()
+                        .is_none()
+                {
                     continue;
                 }
                 // Who replaces what was saved replaces it with full knowledge.
@@ -213,12 +251,25 @@ fn world(seed: u64, capabilities: Capabilities) {
     for (path, content) in &here {
         let other = &there[path];
         let head = |c: &[u8]| format!("{} of {}", String::from_utf8_lossy(&c[..c.len().min(12)]), c.len());
-        assert!(content == other, "seed {seed}: {path} is {} here and {} there\n{}", head(content), head(other), trace.join("\n"));
+        assert!(
+            content == other,
+            "seed {seed}: {path} is {} here and {} there\n{}",
+            head(content),
+            head(other),
+            trace.join("\n")
+        );
     }
     // The user's last write to a place survives unless the user or, with full knowledge of it, the other removed or replaced it.
     for ((user, path), content) in &acknowledged {
         if *user {
-            assert!(there.values().any(|c| c == content), "seed {seed}: lost the user's {path} {} now {:?}\n{}\n{:?}", String::from_utf8_lossy(&content[..6]), there.get(path).map(|c| (c.len(), String::from_utf8_lossy(&c[..c.len().min(8)]).into_owned())), trace.join("\n"), names(&there));
+            assert!(
+                there.values().any(|c| c == content),
+                "seed {seed}: lost the user's {path} {} now {:?}\n{}\n{:?}",
+                String::from_utf8_lossy(&content[..6]),
+                there.get(path).map(|c| (c.len(), String::from_utf8_lossy(&c[..c.len().min(8)]).into_owned())),
+                trace.join("\n"),
+                names(&there)
+            );
         }
     }
     let faults = running.store.check().unwrap();
