@@ -8,6 +8,7 @@ ends with 75 even when everything held.
 """
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -34,6 +35,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / PROF
 FAKE = os.environ.get("FOURWHEEL_FAKE") == "1"
 TOOLS = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "fourwheel-test"
 RCLONE = TOOLS / "venv/bin/rclone"
+for name in ("rclone", "wsgidav"):
+    os.environ.setdefault(f"FOURWHEEL_{name.upper()}", str(TOOLS / "venv/bin" / name))
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 os.environ["LC_ALL"] = "C.UTF-8"
 
@@ -234,6 +237,8 @@ class Server:
                                         stderr=open(trial.home / f"serve-{kind}.log", "w"), text=True)
         trial.callback(self.end)
         line = self.process.stdout.readline()
+        if not line and self.process.wait(60) == 75:
+            raise Skip((trial.home / f"serve-{kind}.log").read_text().strip())
         check(line, f"the server {kind} did not start: {read(trial.home / f'serve-{kind}.log').decode(errors='replace')}")
         self.facts = json.loads(line)
         self.port = self.facts["port"]
@@ -246,27 +251,33 @@ class Server:
 
     @property
     def dav(self):
-        return self.kind in ("apache", "nginx", "rclone")
+        return self.kind in ("apache", "nginx", "rclone", "wsgidav")
 
     def rclone(self, *words, **options):
         """Runs rclone as another client; `:fw:` in the words stands for the server's root."""
         check(RCLONE.exists(), "rclone is missing: run scripts/setup")
-        section = self.facts["rclone"] if self.kind != "folder" else f"type = alias\nremote = {self.folder}\n"
         config = self.trial.home / f"rclone-{self.kind}.conf"
-        config.write_text(f"[fw]\n{section}\n")
-        root = "fw:" + (self.facts.get("bucket", "") if self.kind != "folder" else "")
+        config.write_text(f"[fw]\n{self.rclone_section()}")
+        root = "fw:" + ("" if self.kind == "folder" else self.facts["bucket"])
         words = [os.fspath(w).replace(":fw:", root + ("/" if root[-1] != ":" else "")) for w in words]
         return run(RCLONE, "--config", config, "--retries", "3", *words, **options)
+
+    def rclone_section(self):
+        if self.kind == "folder":
+            return f"type = alias\nremote = {self.folder}\n"
+        facts = self.facts
+        if not self.facts["bucket"]:
+            secret = run(RCLONE, "obscure", facts["password"]).strip()
+            return f"type = webdav\nvendor = other\nurl = {facts['url']}\nuser = {facts['user']}\npass = {secret}\n"
+        keys = "\n".join(f"{key} = {facts[key]}" for key in ("access_key_id", "secret_access_key", "region"))
+        return f"type = s3\nprovider = Other\nforce_path_style = true\nendpoint = {facts['url']}\n{keys}\n"
 
     def http(self, method, name, body=None, headers=None):
         """One request of another WebDAV client, not through netlab: (status, headers, body)."""
         base = urllib.parse.urlsplit(self.facts["url"])
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = dict(headers or {})
-        if base.username:
-            import base64
-            word = f"{urllib.parse.unquote(base.username)}:{urllib.parse.unquote(base.password or '')}"
-            headers["Authorization"] = "Basic " + base64.b64encode(word.encode()).decode()
+        word = base64.b64encode(f"{self.facts['user']}:{self.facts['password']}".encode()).decode()
+        headers = {"Authorization": f"Basic {word}"} | (headers or {})
         with contextlib.closing(line):
             line.request(method, base.path.rstrip("/") + "/" + urllib.parse.quote(name), body, headers)
             answer = line.getresponse()
