@@ -78,6 +78,7 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     logs::to_file(&state.log())?;
     keep_secrets();
     die_whole();
+    raise_descriptors();
     let disk = Arc::new(RealDisk);
     let clock: Arc<dyn Clock> = Arc::new(RealClock);
     let chance: Arc<dyn Chance> = Arc::new(RealChance::new());
@@ -199,6 +200,18 @@ fn die_whole() {
         tracing::error!("{info}");
         std::process::abort();
     }));
+}
+
+/// The cache holds two descriptors for each open file: as many as the system gives are asked for.
+fn raise_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer, and is then given back.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// No core dump holds a password.

@@ -241,6 +241,7 @@ impl Observer<'_> {
         let mut node = tx.node(ino)?;
         let mut at = ino;
         if node.kind == FileKind::File && !self.opens.get(ino).is_closed() {
+            self.opens.set_gone(ino, true);
             tx.remove_name(parent, &name)?;
             at = tx.add_node(&node)?;
             tx.hand_over_views(ino, at)?;
@@ -280,11 +281,13 @@ impl Observer<'_> {
             (Content::Version(version), Some(base)) => base.version.as_ref() != Some(version),
             _ => false,
         };
+        self.opens.set_gone(ino, true);
         let kept = match node.kind {
             FileKind::Directory => !tx.is_empty(ino)?,
             _ => written || self.opens.get(ino).writers > 0,
         };
         if kept {
+            self.opens.set_gone(ino, false);
             return Ok(());
         }
         tx.remove_name(parent, &name)?;
