@@ -64,12 +64,16 @@ impl Drive {
     }
 
     fn open_now(&self, ino: Ino, access: Access) -> Answer<Opened> {
-        if !access.truncate {
-            return Answer::Now(Ok(self.opened(ino, access, false)));
-        }
-        // Open first: what the remote does to a file that is open for writing waits.
-        let drive = self.clone();
+        // Counted first: what the remote does to a file that is open for writing waits.
         let opened = self.opened(ino, access, false);
+        if self.store().opens().is_gone(ino) && !matches!(self.store().read(|rows| rows.place(ino)), Ok(Some(_))) {
+            self.release(ino, opened.fh);
+            return Answer::Now(Err(Error::new(Kind::Stale, format!("the remote took inode {ino} away"))));
+        }
+        if !access.truncate {
+            return Answer::Now(Ok(opened));
+        }
+        let drive = self.clone();
         let finish = move |done: Result<()>| match done {
             Ok(()) => Ok(opened),
             Err(e) => {

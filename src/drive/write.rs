@@ -35,6 +35,8 @@ impl Drive {
                             Ok(Clean { file: taken.file, present: taken.present, allocated: taken.allocated })
                         }
                         Ok(None) => Clean::nothing(to, disk),
+                        // The cache is on another file system: what is missing is fetched.
+                        Err(e) if e.kind == Kind::CrossDevice => Clean::nothing(to, disk),
                         Err(e) => Err(std::io::Error::from_raw_os_error(e.errno())),
                     }
                 })?

@@ -61,6 +61,8 @@ pub struct Fetcher {
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     gate: Arc<Semaphore>,
+    /// Reads come from the kernel's threads too, which have no runtime around them.
+    runtime: tokio::runtime::Handle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,7 +98,7 @@ impl Target {
 }
 
 impl Fetcher {
-    /// A fetcher over `remote`.
+    /// A fetcher over `remote`, whose flights run on the current runtime.
     pub fn new(remote: Arc<dyn Remote>) -> Arc<Fetcher> {
         let pieces = std::num::NonZeroUsize::new(RECENT_PIECES).unwrap_or(std::num::NonZeroUsize::MIN);
         Arc::new(Fetcher {
@@ -104,6 +106,7 @@ impl Fetcher {
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
             gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            runtime: tokio::runtime::Handle::current(),
         })
     }
 
@@ -201,7 +204,7 @@ impl Fetcher {
         }
         for run in start {
             if let Some(flight) = found.get(&run.start) {
-                tokio::spawn(self.clone().fly(target.clone(), tag, flight.clone()));
+                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone()));
             }
         }
         found

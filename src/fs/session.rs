@@ -10,6 +10,11 @@
 //! * FORGET has no answer and is not sent again: after a takeover lookup counts are only upper bounds.
 //! * Only what was *read* comes again so marked; what waited in the kernel's queue comes as if nothing had happened.
 //! * RELEASE, READ and WRITE may name handles that an earlier worker gave out.
+//! * Answer from memory that was written to before (a buffer filled by pread), never from a mapped file or untouched zeros:
+//!   the kernel cannot fault pages of a killed process in, and the request being answered would end with EIO.
+//! * A panic must abort the process. One that only ends a session thread leaves a mount with a thread less, and nobody is told.
+//! * A core dump delays the successor until it is written.
+//! * Passthrough opens go on. Their ids are kept in [`Backings`](crate::keeper::backings::Backings), noted before the reply.
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::keeper::Inherited;

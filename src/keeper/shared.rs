@@ -1,7 +1,7 @@
 //! The page that the keeper shares with its workers: who runs, what died and why. A memfd, so it ends with the mount.
 //!
 //! Layout (native byte order; a worker of a newer version reads the page of an older keeper, so fields are only ever added at
-//! the end and [`VERSION`] moves only when that is not enough):
+//! the end and the version moves only when that is not enough):
 //! `magic u32, version u32, keeper_pid i32, worker_pid i32, minor u32, safe_mode u32, generation u64, ready_generation u64,
 //! deaths u64, 16 x (wall_ns i64, cause i64), init_answer (len u32, 256 bytes), reason (len u32, 508 bytes), message (the same),
 //! 1024 x (backing id u32, 4 unused, ino u64)`.

@@ -315,6 +315,10 @@ impl Sync {
             if held && self.shared.store().opens().get(ino).writers > 0 {
                 return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD));
             }
+            // A directory's time is set last: each upload into it moves it.
+            if step == Step::SetMeta && node.kind == FileKind::Directory && rows.has_pending_children(ino)? {
+                return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD / 2));
+            }
             if matches!(step, Step::Make | Step::Move | Step::Send | Step::SetMeta | Step::Remove)
                 && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?
             {

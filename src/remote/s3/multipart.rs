@@ -71,7 +71,7 @@ impl S3Remote {
         if least > PART_BYTES_MAX {
             return Err(Error::new(Kind::TooLarge, format!("{size} bytes do not fit into {PARTS_MAX} parts")));
         }
-        let part_bytes = least.next_multiple_of(1 << 20).max(8 << 20).min(PART_BYTES_MAX);
+        let part_bytes = least.next_multiple_of(1 << 20).clamp(8 << 20, PART_BYTES_MAX);
         let (key, _) = self.object_key(path).await?;
         let headers = meta::headers(meta, FileKind::File)?;
         let upload_id = self.create_upload(&key, headers.clone()).await?;

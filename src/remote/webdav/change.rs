@@ -6,7 +6,7 @@ use super::props::quoted;
 use super::request::{Call, Content};
 use super::wire;
 use super::{conditions, errors, meta, upload};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result, Retry};
 use crate::model::{Entry, Meta, RemotePath, Version};
 use crate::remote::Condition;
 use reqwest::Response;
@@ -17,13 +17,15 @@ pub(super) async fn mkdir(dav: &WebDav, path: &RemotePath, meta: &Meta) -> Resul
     if dav.probed.makes_parents {
         upload::check_parent(dav, path, &doing).await?;
     }
+    if !dav.probed.conditional_mkdir && list::look(dav, path).await?.is_some() {
+        return Err(Error::new(Kind::Exists, format!("{doing}: it is there already")));
+    }
     let call = Call::new("MKCOL", dav.link.address.path(path, true), &doing);
     let response = dav.link.send(&call).await?;
     if !response.status().is_success() {
         let error = upload::explain(dav, path, &call, response).await;
-        // Where a file or directory is in the way, some say 405, some 409 or 301.
-        let there = matches!(error.kind, Kind::Exists | Kind::NotFound | Kind::Unsupported | Kind::Corrupt)
-            && list::look(dav, path).await?.is_some();
+        // Where a file or directory is in the way, servers say 405, 409, 400 (Apache for a file) or 301.
+        let there = error.kind.retry() == Retry::Never && list::look(dav, path).await?.is_some();
         return Err(if there { Error::new(Kind::Exists, format!("{doing}: it is there already")) } else { error });
     }
     errors::page(response).await;

@@ -188,7 +188,17 @@ async fn gather(dav: &WebDav, directory: &RemotePath, depth: Depth) -> Result<Li
     let mut all =
         Gather { dav, directory, levels, entries: Vec::new(), itself: None, stale: Vec::new(), failure: None };
     let path = dav.link.address.path(directory, true);
-    let found = propfind(&dav.link, path, depth, &doing, |response| all.take(response)).await?;
+    let found = match propfind(&dav.link, path, depth, &doing, |response| all.take(response)).await {
+        Ok(found) => found,
+        // Apache says 400 to a file's name with a slash.
+        Err(error) if error.kind == Kind::Invalid => match look(dav, directory).await? {
+            Some(seen) if !seen.is_directory() => {
+                return Err(Error::new(Kind::NotDirectory, format!("{doing}: it is a file")));
+            }
+            _ => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
     if found.is_none() {
         return Err(Error::new(Kind::NotFound, format!("{doing}: it is not there")));
     }

@@ -62,6 +62,12 @@ pub(super) struct Probed {
     pub coarse_tags: bool,
     /// A write makes missing parents, rather than being refused.
     pub makes_parents: bool,
+    /// Which of [`RISKY`] do not survive a Destination header, one bit each (WsgiDAV cuts it at a decoded `?`).
+    pub loses: u8,
+    /// Names that begin so are not listed (nginx: `..`), so none can be made: absence would look like deletion.
+    pub hides: Option<String>,
+    /// MKCOL refuses to make what is there.
+    pub conditional_mkdir: bool,
     pub copy: bool,
     pub quota: bool,
     pub case_sensitive: bool,
@@ -95,6 +101,9 @@ impl Default for Probed {
             tree_tags: false,
             coarse_tags: true,
             makes_parents: true,
+            loses: 0,
+            hides: None,
+            conditional_mkdir: false,
             copy: false,
             quota: false,
             case_sensitive: true,
@@ -146,7 +155,7 @@ impl Probed {
         Capabilities {
             stable_ids: self.ids,
             case_sensitive: self.case_sensitive,
-            names: names(self.flavor),
+            names: names(self.flavor, self.loses),
             whole_tree: self.deep,
             // PHP hosts bear 4 to 6; the rest 4 to 8.
             list_parallel: if cloud { 5 } else { 6 },
@@ -199,11 +208,17 @@ const SESSIONS: UploadSessions = UploadSessions {
 /// PHP proxies often stop bodies at 512 MiB, some at far less; ten parts of 10 MiB cost little more than one PUT.
 const SESSION_FROM_BYTES: u64 = 100 << 20;
 
-fn names(flavor: Flavor) -> NameRules {
+/// Characters that servers take apart a Destination with, though they are escaped.
+pub(super) const RISKY: [char; 4] = ['%', '?', '#', ';'];
+/// The subsets of [`RISKY`], as bits tell.
+const LOST: [&str; 16] =
+    ["", "%", "?", "%?", "#", "%#", "?#", "%?#", ";", "%;", "?;", "%?;", "#;", "%#;", "?#;", "%?#;"];
+
+fn names(flavor: Flavor, loses: u8) -> NameRules {
     let cloud = matches!(flavor, Flavor::Nextcloud | Flavor::OwnCloud);
     NameRules {
         // `\` is refused by both (lib/private/Files/Filesystem.php), and low control characters by Nextcloud.
-        forbidden: if cloud { "\\" } else { "" },
+        forbidden: if cloud { "\\" } else { LOST[usize::from(loses & 15)] },
         no_control: cloud,
         no_trailing_dot_space: false,
         name_bytes_max: 255,

@@ -4,15 +4,17 @@
 use super::list;
 use super::meta;
 use super::names;
-use super::probe::{Destination, Probed};
+use super::probe::{Destination, Probed, RISKY};
 use super::props::{Props, Tag, quoted};
 use super::request::{Call, Content, Link};
-use super::{Flavor, address, errors, upload};
+use super::wire::Response;
+use super::{Flavor, address, dates, errors, upload};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::model::{Meta, RemotePath, Version};
 use crate::remote::Source;
 use crate::sys::Chance;
 use bytes::Bytes;
+use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderName, LAST_MODIFIED};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use std::time::Duration;
 const MARK_NS: i64 = 1_000_000_000 * 1_000_000_000;
 /// Sizes of dead properties that are tried, bytes. Servers that keep them in SDBM files stop below 1 KiB.
 const PROPERTY_BYTES: [usize; 3] = [48 << 10, 3 << 10, 500];
+/// Longer than a tick of a server's kernel, which stamps its files, and far below a second.
+const FINE_TAG: Duration = Duration::from_millis(20);
 const STRONG_POLL: Duration = Duration::from_millis(200);
 const STRONG_POLLS_MAX: usize = 15;
 
@@ -85,14 +89,6 @@ fn flavor(server: &str, dav: &str, root: &Props) -> Flavor {
     Flavor::Other
 }
 
-/// nginx makes an etag of time and size, in hexadecimal (ngx_http_set_etag), which no server behind it does.
-fn is_nginx_tag(server: &str, props: &Props) -> bool {
-    let (Some(tag), Some(modified), Some(size)) = (&props.etag, props.modified_ns, props.length) else { return false };
-    let expected = format!("{:x}-{size:x}", modified / 1_000_000_000);
-    server.to_ascii_lowercase().starts_with("nginx")
-        && Tag::parse(tag).is_some_and(|tag| tag.version.as_str() == expected)
-}
-
 /// A sandbox on the server.
 struct Sandbox<'a> {
     link: &'a Link,
@@ -135,12 +131,37 @@ impl Sandbox<'_> {
         Ok(list::props(self.link, self.path(name), "probe a look").await?.map(|(_, props)| props))
     }
 
+    /// Whether a file's etag is its time and size in hexadecimal, which nginx makes (ngx_http_set_etag) and no server behind
+    /// an nginx does. Its listings give none.
+    async fn has_nginx_tag(&self, name: &str) -> Result<bool> {
+        let call = Call::new("HEAD", self.path(name), "probe a tag");
+        let response = self.link.send(&call).await?;
+        let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+        let modified = header(LAST_MODIFIED).and_then(dates::parse);
+        let size = header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
+        let (Some(modified), Some(size)) = (modified, size) else { return Ok(false) };
+        let expected = format!("{:x}-{size:x}", modified / 1_000_000_000);
+        Ok(header(ETAG).and_then(Tag::parse).is_some_and(|tag| tag.version.as_str() == expected))
+    }
+
     async fn tag(&self, name: &str) -> Result<Option<Version>> {
         Ok(self.props(name).await?.and_then(|props| Some(Tag::parse(props.etag.as_deref()?)?.version)))
     }
 
     async fn size(&self, name: &str) -> Result<Option<u64>> {
         Ok(self.props(name).await?.and_then(|props| props.length))
+    }
+
+    /// Whether a listing of the sandbox tells of `name`.
+    async fn lists(&self, name: &str) -> Result<bool> {
+        let directory = self.link.address.path(&self.directory, true);
+        let mut found = false;
+        let each = |response: Response| {
+            found |=
+                address::href_segments(&response.href).is_ok_and(|parts| parts.last().is_some_and(|last| last == name));
+        };
+        list::propfind(self.link, directory, list::Depth::One, "probe a listing", each).await?;
+        Ok(found)
     }
 
     async fn proppatch(&self, name: &str, body: String) -> Result<bool> {
@@ -189,7 +210,10 @@ async fn run(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
         return Err(Error::new(Kind::Unavailable, "probe the server: a file was taken, and is not there"));
     };
     probed.mtime_with_upload = props.modified_ns == Some(MARK_NS);
-    if probed.flavor == Flavor::Other && is_nginx_tag(&probed.server, &props) {
+    if probed.flavor == Flavor::Other
+        && probed.server.to_ascii_lowercase().starts_with("nginx")
+        && sandbox.has_nginx_tag("a").await?
+    {
         probed.flavor = Flavor::Nginx;
     }
     tags(sandbox, probed).await?;
@@ -205,6 +229,8 @@ async fn tags(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
     let mut last = None;
     // Three writes at once: of any three within two seconds, two are within one.
     for text in ["two", "six", "ten"] {
+        // Tags as fine as the server's files are fine enough.
+        tokio::time::sleep(FINE_TAG).await;
         sandbox.put("t", text, &[]).await?;
         let tag = sandbox.tag("t").await?;
         probed.coarse_tags |= tag.is_none() || tag == last;
@@ -272,6 +298,14 @@ async fn moves(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
         return Err(Error::new(Kind::Unsupported, "probe the server: it does not move files"));
     };
     probed.destination = form;
+    for (bit, c) in RISKY.into_iter().enumerate() {
+        let name = format!("p{c}41");
+        sandbox.put("m", "move", &[]).await?;
+        sandbox.transfer("MOVE", "m", &name, form, &[("overwrite", "T".into())]).await?;
+        if sandbox.size(&name).await?.is_none() {
+            probed.loses |= 1 << bit;
+        }
+    }
     // A is 3 bytes, N is 4.
     sandbox.transfer("MOVE", "a", "n", form, &[("overwrite", "F".into())]).await?;
     probed.keeps_target = sandbox.size("n").await? == Some(4) && sandbox.size("a").await? == Some(3);
@@ -345,11 +379,22 @@ async fn keeps_property(sandbox: &Sandbox<'_>, name: &str, bytes: usize, probed:
 
 /// What holds for directories: parents, deep answers, tags that tell of changes below, case.
 async fn tree(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
-    probed.makes_parents = sandbox.put("missing/x", "one", &[]).await?;
+    probed.makes_parents = sandbox.put("missing1/x", "one", &[]).await?;
+    probed.makes_parents |= (200..300).contains(&sandbox.make("missing2/x").await?);
+    let status = sandbox.transfer("MOVE", "t", "missing3/x", probed.destination, &[("overwrite", "F".into())]).await?;
+    probed.makes_parents |= (200..300).contains(&status);
     probed.case_sensitive = sandbox.props("A").await?.is_none();
     sandbox.make("d").await?;
+    // What is refused now was made a moment ago.
+    probed.conditional_mkdir = !(200..300).contains(&sandbox.make("d").await?);
     sandbox.put("d/e", "one", &[]).await?;
     let directory = sandbox.link.address.path(&sandbox.directory, true);
+    for prefix in ["..", "."] {
+        let name = format!("{prefix}p");
+        if sandbox.put(&name, "one", &[]).await? && !sandbox.lists(&name).await? {
+            probed.hides = Some(prefix.to_owned());
+        }
+    }
     probed.deep = list::sees_grandchildren(sandbox.link, directory, probed).await?;
     let before = (sandbox.tag("").await?, sandbox.tag("").await?);
     sandbox.put("d/f", "one", &[]).await?;

@@ -124,15 +124,20 @@ impl Tag {
 /// The mark of a version that is no etag. An etag of a real server does not begin so.
 const COMPOSED: &str = "~size-";
 
-/// A version for servers without etags (copyparty): size and the time of the last change.
+/// A version for servers that list no etags (copyparty, nginx): size and the time of the last change.
 pub(super) fn composed(size: u64, modified_ns: Option<i64>) -> Version {
     Version::new(format!("{COMPOSED}{size}-time-{}", modified_ns.unwrap_or(0)))
+}
+
+/// Whether a version is made of size and time.
+pub(super) fn is_composed(version: &Version) -> bool {
+    version.as_str().starts_with(COMPOSED)
 }
 
 /// The version in quotes for If-Match; `None` where it is no etag, or cannot stand in a header.
 pub(super) fn quoted(version: &Version) -> Option<String> {
     let text = version.as_str();
-    let fits = !text.starts_with(COMPOSED) && !text.contains('"') && text.bytes().all(|b| b >= 0x20 && b != 0x7F);
+    let fits = !is_composed(version) && !text.contains('"') && text.bytes().all(|b| b >= 0x20 && b != 0x7F);
     fits.then(|| format!("\"{text}\""))
 }
 

@@ -2,7 +2,7 @@
 
 use super::WebDav;
 use super::list;
-use super::props::{Tag, composed, quoted};
+use super::props::{Tag, composed, is_composed, quoted};
 use super::request::Call;
 use crate::error::{Error, Kind, Result};
 use crate::model::{RemotePath, Version};
@@ -91,11 +91,12 @@ fn text(response: &Response, name: HeaderName) -> Option<&str> {
 }
 
 fn pinned(response: &Response, version: &Version) -> Pinned {
-    if let Some(tag) = text(response, ETAG).and_then(Tag::parse) {
-        return if tag.version == *version { Pinned::Yes } else { Pinned::No };
-    }
-    if quoted(version).is_some() {
-        return Pinned::Silent;
+    if !is_composed(version) {
+        return match text(response, ETAG).and_then(Tag::parse) {
+            Some(tag) if tag.version == *version => Pinned::Yes,
+            Some(_) => Pinned::No,
+            None => Pinned::Silent,
+        };
     }
     // A version made of size and time: both are in the answer.
     let total = match response.status().as_u16() {
@@ -126,28 +127,30 @@ fn partial(response: Response, range: &Range<u64>, doing: String) -> Result<Byte
 /// `length` bytes of a body after `skip`; fewer are `Corrupt` (a cut connection is what the transport says), more are left.
 fn exactly(response: Response, skip: u64, length: u64, doing: String) -> ByteStream {
     let body = Box::pin(response.bytes_stream());
-    Box::pin(stream::unfold((body, skip, length, doing), |(mut body, mut skip, left, doing)| async move {
-        while left > 0 {
-            let mut chunk: Bytes = match body.next().await {
-                Some(Ok(chunk)) => chunk,
-                Some(Err(error)) => {
-                    let error = http::transport(&error).context(&doing);
-                    return Some((Err(error), (body, 0, 0, doing)));
+    Box::pin(stream::unfold((body, skip, length), move |(mut body, mut skip, left)| {
+        let doing = doing.clone();
+        async move {
+            if left == 0 {
+                return None;
+            }
+            loop {
+                let mut chunk: Bytes = match body.next().await {
+                    Some(Ok(chunk)) => chunk,
+                    Some(Err(error)) => return Some((Err(http::transport(&error).context(doing)), (body, 0, 0))),
+                    None => {
+                        let error = Error::new(Kind::Corrupt, format!("{doing}: the answer is {left} bytes short"));
+                        return Some((Err(error), (body, 0, 0)));
+                    }
+                };
+                let skipped = skip.min(chunk.len() as u64);
+                chunk = chunk.split_off(skipped as usize);
+                skip -= skipped;
+                chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                if !chunk.is_empty() {
+                    let left = left - chunk.len() as u64;
+                    return Some((Ok(chunk), (body, skip, left)));
                 }
-                None => {
-                    let error = Error::new(Kind::Corrupt, format!("{doing}: the answer is {left} bytes short"));
-                    return Some((Err(error), (body, 0, 0, doing)));
-                }
-            };
-            let skipped = skip.min(chunk.len() as u64);
-            chunk = chunk.split_off(skipped as usize);
-            skip -= skipped;
-            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-            if !chunk.is_empty() {
-                let left = left - chunk.len() as u64;
-                return Some((Ok(chunk), (body, skip, left, doing)));
             }
         }
-        None
     }))
 }

@@ -21,6 +21,10 @@ use std::time::Duration;
 const LOOK_FROM_BYTES: u64 = 1 << 20;
 /// How long to wait for another tag where tags have whole seconds (nginx, WsgiDAV).
 const COARSE_TAG: Duration = Duration::from_millis(1100);
+/// The same where tags are as fine as the server's files: Linux stamps those once a tick, 1 to 10 ms.
+const FINE_TAG: Duration = Duration::from_millis(20);
+/// How long a server may take to notice that an upload was cut; until then it may write what was just removed (rclone).
+const CUT_NOTICED: Duration = Duration::from_secs(1);
 
 /// Stores `request` at `path`.
 pub(super) async fn put(dav: &WebDav, path: &RemotePath, request: &PutRequest) -> Result<Entry> {
@@ -73,10 +77,14 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
         let said = tag_said(&response);
         errors::page(response).await;
         let seen = verify(dav, path, size, said.as_ref(), doing).await?;
-        if dav.probed.coarse_tags && !rewritten && list::version_of(before.as_ref()) == seen.entry.version.as_ref() {
+        let replaced = match &request.condition {
+            Condition::Is(version) => Some(version),
+            _ => list::version_of(before.as_ref()),
+        };
+        if !rewritten && replaced == seen.entry.version.as_ref() {
             // Old and new content would bear one tag, and one version must name one content.
             (rewritten, header) = (true, None);
-            tokio::time::sleep(COARSE_TAG).await;
+            next_tag(dav).await;
             continue;
         }
         return attributes(dav, path, seen, &request.meta).await;
@@ -107,41 +115,37 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
                 break;
             }
             rewritten = true;
-            tokio::time::sleep(COARSE_TAG).await;
+            next_tag(dav).await;
         }
         let now = conditions::check(dav, path, &request.condition, doing).await?;
         check_target(dav, path, now.as_ref(), doing).await?;
         change::move_over(dav, &temporary, path, &request.condition, false, doing).await
     };
-    let moved = stored.await;
-    if let Err(error) = moved {
-        leftover.remove().await;
-        return Err(error);
-    }
+    stored.await?;
     leftover.path = None;
     let seen = verify(dav, path, request.body.size(), None, doing).await?;
     attributes(dav, path, seen, &wanted).await
 }
 
-/// A temporary name that is removed when its upload fails or is given up.
+/// Waits until the server would give another tag.
+async fn next_tag(dav: &WebDav) {
+    tokio::time::sleep(if dav.probed.coarse_tags { COARSE_TAG } else { FINE_TAG }).await;
+}
+
+/// A temporary name that is removed, a while later, when its upload fails or is given up.
 struct Leftover {
     link: Arc<Link>,
     path: Option<String>,
-}
-
-impl Leftover {
-    async fn remove(&mut self) {
-        if let Some(path) = self.path.take() {
-            remove_quietly(&self.link, path).await;
-        }
-    }
 }
 
 impl Drop for Leftover {
     fn drop(&mut self) {
         if let (Some(path), Ok(runtime)) = (self.path.take(), tokio::runtime::Handle::try_current()) {
             let link = self.link.clone();
-            runtime.spawn(async move { remove_quietly(&link, path).await });
+            runtime.spawn(async move {
+                tokio::time::sleep(CUT_NOTICED).await;
+                remove_quietly(&link, path).await;
+            });
         }
     }
 }
