@@ -8,3 +8,4 @@ mod multipart;
 mod objects;
 mod probes;
 mod rename;
+mod scripted;
