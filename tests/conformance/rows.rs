@@ -1,5 +1,6 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
+use super::webdav;
 use fourwheel::remote::memory::{everything, nothing};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
 use fourwheel::sys::{RealChance, RealClock};
@@ -69,5 +70,9 @@ pub fn rows() -> Vec<Row> {
         memory("memory, like an etag tree", like_etag_tree),
         memory("memory, like OneDrive", like_onedrive),
         row("folder", folder),
+        row("apache", || webdav::open(&webdav::APACHE)),
+        row("nginx", || webdav::open(&webdav::NGINX)),
+        row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
+        row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
     ]
 }
