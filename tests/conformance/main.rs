@@ -12,8 +12,11 @@ mod links;
 mod meta;
 mod names;
 mod rows;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod sessions;
 mod tree;
+mod webdav;
 mod world;
 
 pub use rows::{Opened, Row, rows};

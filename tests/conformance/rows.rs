@@ -2,6 +2,7 @@
 
 use super::flaky::{Fault, Flaky};
 use fourwheel::error::{Error, Kind};
+use super::webdav;
 use fourwheel::remote::memory::{everything, nothing};
 use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
@@ -102,5 +103,9 @@ pub fn rows() -> Vec<Row> {
         row("memory, behind every layer", layered),
         row("memory, over a lossy link", lossy),
         row("folder", folder),
+        row("apache", || webdav::open(&webdav::APACHE)),
+        row("nginx", || webdav::open(&webdav::NGINX)),
+        row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
+        row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
     ]
 }
