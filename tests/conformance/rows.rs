@@ -1,8 +1,8 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
 use super::flaky::{Fault, Flaky};
-use fourwheel::error::{Error, Kind};
 use super::webdav;
+use fourwheel::error::{Error, Kind};
 use fourwheel::remote::memory::{everything, nothing};
 use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
