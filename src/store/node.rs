@@ -57,7 +57,7 @@ impl Node {
     /// Whether what programs set here differs from what was agreed. Fields that were not agreed on do not count.
     pub fn meta_differs(&self, agreed: &Meta) -> bool {
         let mtime = agreed.mtime_ns.is_some_and(|m| m != self.times.mtime_ns)
-            && (self.kind == FileKind::File || (self.kind == FileKind::Directory && self.mtime_set));
+            && (self.kind != FileKind::Directory || self.mtime_set);
         let mode = self.kind != FileKind::Symlink && agreed.mode.is_some_and(|m| m != self.mode);
         mtime || mode || agreed.xattrs.as_ref().is_some_and(|x| *x != self.xattrs)
     }

@@ -372,6 +372,13 @@ impl<'c> Rows<'c> {
         )
     }
 
+    /// Size and SHA-256 of what was last sent and not confirmed.
+    pub fn attempt(&self, ino: Ino) -> Result<Option<(u64, Vec<u8>)>> {
+        self.one("SELECT size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], |row| {
+            Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
+        })
+    }
+
     /// Inodes with an upload session.
     pub fn session_inodes(&self) -> Result<Vec<Ino>> {
         self.many("SELECT ino FROM sessions", [], |row| ino_of(row.get(0)?))

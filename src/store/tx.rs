@@ -161,6 +161,7 @@ impl<'c> Tx<'c> {
             "DELETE FROM pending WHERE ino = ?",
             "DELETE FROM failures WHERE ino = ?",
             "DELETE FROM sessions WHERE ino = ?",
+            "DELETE FROM attempts WHERE ino = ?",
             "DELETE FROM pins WHERE ino = ?",
             "DELETE FROM conflicts WHERE ino = ?",
         ] {
@@ -265,6 +266,16 @@ impl<'c> Tx<'c> {
             ],
         )
         .map(drop)
+    }
+
+    /// Notes what is about to be sent, before it is: after a lost answer the remote may hold it. `None`: it was confirmed.
+    pub fn set_attempt(&mut self, ino: Ino, sent: Option<(u64, &[u8])>) -> Result<()> {
+        match sent {
+            Some((size, sha256)) => self
+                .run("INSERT OR REPLACE INTO attempts VALUES(?, ?, ?)", (ino.get() as i64, size as i64, sha256))
+                .map(drop),
+            None => self.run("DELETE FROM attempts WHERE ino = ?", [ino.get() as i64]).map(drop),
+        }
     }
 
     /// Drops an upload session.

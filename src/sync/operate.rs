@@ -80,6 +80,7 @@ impl Shared {
         view.meta = sent.clone();
         tx.set_view(ino, 0, Which::Base, Some(&view))?;
         time_moved(tx, goal.parent)?;
+        tx.set_attempt(ino, None)?;
         tx.set_failure(ino, None, 0)
     }
 
@@ -428,6 +429,18 @@ impl Shared {
         self.store().opens().renamed(ino, old, new);
     }
 
+    /// The remote holds what we sent before its answer was lost, and nobody else's: that is the base now.
+    fn own_up(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| {
+            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
+                let meta = tx.node(ino)?.meta();
+                tx.set_view(ino, 0, Which::Base, Some(&View { meta, ..view }))?;
+            }
+            tx.set_attempt(ino, None)
+        })?;
+        Ok(Progress::Went)
+    }
+
     /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
     /// gets another one and is sent under it.
     pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
@@ -435,6 +448,9 @@ impl Shared {
         let Some(view) = view else { return Ok(Progress::Went) };
         if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
             return self.converge(ino, &view);
+        }
+        if view.kind == FileKind::File && self.is_ours(ino, &view).await? {
+            return self.own_up(ino);
         }
         if node.kind == FileKind::Symlink && view.kind == FileKind::Symlink && node.target.is_some() {
             let there = self.link_target(ino).await?;

@@ -13,12 +13,16 @@ use crate::model::{Entry, Ino, Meta};
 use crate::remote::{Body, Condition, Part, Place, PutRequest, Session, Source};
 use crate::store::{Content, Node, PartRow, SessionRow, View, Which};
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Bytes compared at once when two contents are compared.
 const COMPARE: usize = 1 << 20;
+
+/// Contents up to this size are remembered by their hash while they are sent, bytes.
+const ATTEMPT_BYTES_MAX: u64 = 8 << 20;
 
 /// Parts of one file that are sent at once.
 const PARTS_AT_ONCE: usize = 4;
@@ -118,6 +122,7 @@ impl Shared {
             self.moving.end(ino);
             return Ok(Progress::Went);
         }
+        self.note_attempt(ino, &body)?;
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
@@ -139,6 +144,34 @@ impl Shared {
             Err(e) => return Err(e.context(doing)),
         };
         self.confirm(ino, goal, &entry, &meta, generation)
+    }
+
+    /// Notes what is about to be sent, so that it is known again when its answer is lost and the file changes meanwhile.
+    fn note_attempt(&self, ino: Ino, body: &Body) -> Result<()> {
+        if body.size() > ATTEMPT_BYTES_MAX {
+            return Ok(());
+        }
+        let hash = Sha256::digest(body.read(0..body.size())?);
+        self.store().write(|tx| tx.set_attempt(ino, Some((body.size(), &hash))))
+    }
+
+    /// Whether the remote's content is what we last sent without hearing of it.
+    pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
+        use futures_util::StreamExt;
+        let Some((size, hash)) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
+        let Some(version) = view.version.as_ref().filter(|_| size == view.size) else { return Ok(false) };
+        let mut sum = Sha256::new();
+        if size > 0 {
+            let place = self.place(ino)?;
+            let mut stream = match self.remote().read(&place, version, 0..size).await {
+                Err(e) if e.kind == Kind::Changed => return Ok(false),
+                other => other?,
+            };
+            while let Some(chunk) = stream.next().await {
+                sum.update(&chunk?);
+            }
+        }
+        Ok(sum.finalize()[..] == hash[..])
     }
 
     async fn transfer(
