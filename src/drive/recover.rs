@@ -162,6 +162,8 @@ impl Drive {
     /// Drops what nothing can reach any more; for a new mount also what only an earlier mount's programs held open.
     pub(super) fn tidy(&self, first: bool) -> Result<()> {
         for ino in self.store().read(|rows| rows.nameless())? {
+            // What an earlier worker was sending is not on its way any more.
+            self.store().write(|tx| tx.set_attempt(ino, None))?;
             if first {
                 self.purge(ino)?;
             } else {

@@ -155,7 +155,9 @@ impl Store {
                 || tx.find_node(ino)?.is_none()
                 || tx.place(ino)?.is_some()
                 || tx.view(ino, 0, Which::Remote)?.is_some()
-                || tx.view(ino, 0, Which::Base)?.is_some();
+                || tx.view(ino, 0, Which::Base)?.is_some()
+                // On its way to the remote: once it is there it must be deleted there.
+                || tx.attempt(ino)?.is_some();
             if !needed {
                 tx.remove_node(ino)?;
             }

@@ -89,7 +89,8 @@ impl Shared {
             if tx.place(ino)?.is_none() && tx.view(ino, 0, Which::Remote)?.is_none() {
                 tx.set_view(ino, 0, Which::Base, None)?;
             }
-            Ok(())
+            // Nothing of it is on its way: one worker at a time has an inode.
+            tx.set_attempt(ino, None)
         })?;
         self.drop_if_unneeded(ino)?;
         Ok(Progress::Ended)
@@ -234,6 +235,7 @@ impl Shared {
         if !self.is_still(node, goal, &Condition::Absent)? {
             return Ok(Progress::Went);
         }
+        self.store().write(|tx| tx.set_attempt(node.ino, Some((0, &[]))))?;
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -256,6 +258,7 @@ impl Shared {
         if !self.is_still(node, goal, &Condition::Absent)? {
             return Ok(Progress::Went);
         }
+        self.store().write(|tx| tx.set_attempt(node.ino, Some((0, &[]))))?;
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {

@@ -148,10 +148,10 @@ impl Shared {
 
     /// Notes what is about to be sent, so that it is known again when its answer is lost and the file changes meanwhile.
     fn note_attempt(&self, ino: Ino, body: &Body) -> Result<()> {
-        if body.size() > ATTEMPT_BYTES_MAX {
-            return Ok(());
-        }
-        let hash = Sha256::digest(body.read(0..body.size())?);
+        let hash = match body.size() {
+            size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
+            _ => Vec::new(),
+        };
         self.store().write(|tx| tx.set_attempt(ino, Some((body.size(), &hash))))
     }
 
