@@ -69,6 +69,8 @@ def clone(node):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version, server_version = "HTTP/1.1", "Apache"
+    # One packet an answer: two small ones would wait 40 ms for each other.
+    wbufsize, disable_nagle_algorithm = -1, True
 
     def log_message(self, *args):
         pass
