@@ -7,6 +7,8 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Tools that only the tests need, kept between runs: a Python environment with rclone and an S3 server.
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/fourwheel-test
 venv=$tools/venv
+# Where the tests find what is on no path.
+export FOURWHEEL_TEST_VENV=$venv FOURWHEEL_RCLONE=$venv/bin/rclone FOURWHEEL_WSGIDAV=$venv/bin/wsgidav
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {

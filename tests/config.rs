@@ -135,10 +135,17 @@ fn drives_given_in_place() {
 
     let folder = drive("", "folder:a/./b", &[]).unwrap();
     assert!(matches!(&folder.remote, RemoteSpec::Folder(f) if f.path == Path::new("/work/a/b")));
-    // This name is on people's disks: it must never change.
+    // These names are on people's disks: they must never change.
     assert_eq!(folder.state_dir, PathBuf::from("/state/fourwheel/@folder-work-a-b-936793e5160a49ac"));
 
     let s3 = drive("", "s3:bucket/a/b", &["region=r,ro"]).unwrap();
+    assert_eq!(
+        (dav.state_dir.to_str(), s3.state_dir.to_str()),
+        (
+            Some("/state/fourwheel/@webdav-http-h-81-dav-us-er-2df934f40a275051"),
+            Some("/state/fourwheel/@s3-bucket-a-b-http-127.0.0.1-9000-02bdc08f09751b8f"),
+        )
+    );
     let RemoteSpec::S3(spec) = &s3.remote else { panic!() };
     assert_eq!((spec.bucket.as_str(), spec.prefix.as_str()), ("bucket", "a/b/"));
     assert_eq!((spec.endpoint.as_deref(), spec.region.as_deref()), (Some("http://127.0.0.1:9000"), Some("r")));

@@ -8,6 +8,7 @@ ends with 75 even when everything held.
 """
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -34,6 +35,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")) / PROF
 FAKE = os.environ.get("FOURWHEEL_FAKE") == "1"
 TOOLS = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "fourwheel-test"
 RCLONE = TOOLS / "venv/bin/rclone"
+for name in ("rclone", "wsgidav"):
+    os.environ.setdefault(f"FOURWHEEL_{name.upper()}", str(TOOLS / "venv/bin" / name))
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 os.environ["LC_ALL"] = "C.UTF-8"
 
@@ -234,6 +237,8 @@ class Server:
                                         stderr=open(trial.home / f"serve-{kind}.log", "w"), text=True)
         trial.callback(self.end)
         line = self.process.stdout.readline()
+        if not line and self.process.wait(60) == 75:
+            raise Skip((trial.home / f"serve-{kind}.log").read_text().strip())
         check(line, f"the server {kind} did not start: {read(trial.home / f'serve-{kind}.log').decode(errors='replace')}")
         self.facts = json.loads(line)
         self.port = self.facts["port"]
@@ -246,27 +251,33 @@ class Server:
 
     @property
     def dav(self):
-        return self.kind in ("apache", "nginx", "rclone")
+        return self.kind in ("apache", "nginx", "rclone", "wsgidav")
 
     def rclone(self, *words, **options):
         """Runs rclone as another client; `:fw:` in the words stands for the server's root."""
         check(RCLONE.exists(), "rclone is missing: run scripts/setup")
-        section = self.facts["rclone"] if self.kind != "folder" else f"type = alias\nremote = {self.folder}\n"
         config = self.trial.home / f"rclone-{self.kind}.conf"
-        config.write_text(f"[fw]\n{section}\n")
-        root = "fw:" + (self.facts.get("bucket", "") if self.kind != "folder" else "")
+        config.write_text(f"[fw]\n{self.rclone_section()}")
+        root = "fw:" + ("" if self.kind == "folder" else self.facts["bucket"])
         words = [os.fspath(w).replace(":fw:", root + ("/" if root[-1] != ":" else "")) for w in words]
         return run(RCLONE, "--config", config, "--retries", "3", *words, **options)
+
+    def rclone_section(self):
+        if self.kind == "folder":
+            return f"type = alias\nremote = {self.folder}\n"
+        facts = self.facts
+        if not self.facts["bucket"]:
+            secret = run(RCLONE, "obscure", facts["password"]).strip()
+            return f"type = webdav\nvendor = other\nurl = {facts['url']}\nuser = {facts['user']}\npass = {secret}\n"
+        keys = "\n".join(f"{key} = {facts[key]}" for key in ("access_key_id", "secret_access_key", "region"))
+        return f"type = s3\nprovider = Other\nforce_path_style = true\nendpoint = {facts['url']}\n{keys}\n"
 
     def http(self, method, name, body=None, headers=None):
         """One request of another WebDAV client, not through netlab: (status, headers, body)."""
         base = urllib.parse.urlsplit(self.facts["url"])
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = dict(headers or {})
-        if base.username:
-            import base64
-            word = f"{urllib.parse.unquote(base.username)}:{urllib.parse.unquote(base.password or '')}"
-            headers["Authorization"] = "Basic " + base64.b64encode(word.encode()).decode()
+        word = base64.b64encode(f"{self.facts['user']}:{self.facts['password']}".encode()).decode()
+        headers = {"Authorization": f"Basic {word}"} | (headers or {})
         with contextlib.closing(line):
             line.request(method, base.path.rstrip("/") + "/" + urllib.parse.quote(name), body, headers)
             answer = line.getresponse()
@@ -296,9 +307,9 @@ class Drive:
         self.trial, self.name = trial, name
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="drive-", dir=root or trial.home))
         self.mount_point = trial.fresh("mnt")
-        for folder in ("config", "state", "cache", "run"):
-            (self.home / folder).mkdir()
-        self.config = self.home / "config/config.toml"
+        for folder in ("config/fourwheel", "state", "cache", "run"):
+            (self.home / folder).mkdir(parents=True)
+        self.config = self.home / "config/fourwheel/config.toml"
         keys = {"write_back_s": 0.2} | keys
         text = lines + "".join(f"{k.replace('__', '.')} = {json.dumps(v)}\n" for k, v in keys.items())
         self.config.write_text(f"[drive.{name}]\n{text}")
@@ -307,7 +318,7 @@ class Drive:
         trial.callback(self.clear)
 
     def command(self, *words):
-        return [os.fspath(w) for w in (TARGET / "fourwheel", "--config", self.config, *words)]
+        return [os.fspath(w) for w in (TARGET / "fourwheel", *words)]
 
     @property
     def env(self):
@@ -362,7 +373,7 @@ class Drive:
             return 0.0
         start = time.monotonic()
         try:
-            self.call("wait", "--saved", "--timeout", str(limit_s), limit_s=limit_s + 60)
+            self.call("wait", "--saved", "--timeout", str(limit_s), self.mount_point, limit_s=limit_s + 60)
         except Failure as e:
             raise Failure(f"{e}\nstatus: {self.status_or_none()}\nlog:\n{self.log()[-3000:]}") from e
         return time.monotonic() - start
@@ -384,9 +395,11 @@ class Drive:
         if self.keeper and self.keeper.poll() is None:
             # Stopped first: it would otherwise replace the worker, or tell it to end in good order.
             send(self.keeper.pid, signal.SIGSTOP)
-            for pid in [*children(self.keeper.pid), self.keeper.pid]:
+            workers = children(self.keeper.pid)
+            for pid in [*workers, self.keeper.pid]:
                 send(pid, signal.SIGKILL)
             self.keeper.wait()
+            wait_for("the killed workers' end", lambda: not any(alive(pid) for pid in workers), 60, 0.001)
         self.keeper = None
 
     def unmount(self):

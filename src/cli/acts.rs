@@ -1,7 +1,6 @@
 //! The commands that ask one worker for one thing: sync, pin, unpin, check, log.
 
 use super::Hooks;
-use super::args::ConfigArgs;
 use super::exit::Exit;
 use super::logs::tail;
 use super::say::{answer, talk};
@@ -33,24 +32,24 @@ pub fn pin(path: &Path, keep: bool, places: &Places) -> Result<Exit> {
         0 => String::new(),
         bytes => format!("; {} are being fetched", human_bytes(bytes)),
     };
-    talk(format_args!("{word}ned {shown}, {} files{fetch}", pinned.files));
+    talk(format_args!("{word}ned {shown}, {}{fetch}", words::count(pinned.files, "file")));
     Ok(Exit::Done)
 }
 
 /// `fourwheel check`: through the worker where the drive is mounted, else on the state directory itself.
-pub fn check(target: Option<&Path>, args: &ConfigArgs, hooks: &Hooks, places: &Places) -> Result<Exit> {
+pub fn check(target: Option<&Path>, file: Option<&Path>, hooks: &Hooks, places: &Places) -> Result<Exit> {
     let mounts = Mounts::find(places.clone())?;
     let mut reports: Vec<(String, CheckReport)> = Vec::new();
     match target {
         None => {
-            for mount in mounts.all() {
+            for mount in mounts.chosen(None)? {
                 reports.push((words::path(&mount.mountpoint), connect(mount)?.check()?));
             }
         }
         Some(target) => {
             let report = match mounts.named(target) {
                 Ok(mount) => connect(mount)?.check()?,
-                Err(error) => (hooks.check)(&unmounted(target, args, places, error)?)?,
+                Err(error) => (hooks.check)(&unmounted(target, file, places, error)?)?,
             };
             reports.push((words::path(target), report));
         }
@@ -75,12 +74,12 @@ pub fn check(target: Option<&Path>, args: &ConfigArgs, hooks: &Hooks, places: &P
 }
 
 /// `fourwheel log`: reads the file, so that it works when the worker is dead.
-pub fn log(target: Option<&Path>, lines: usize, args: &ConfigArgs, places: &Places) -> Result<Exit> {
+pub fn log(target: Option<&Path>, lines: usize, file: Option<&Path>, places: &Places) -> Result<Exit> {
     let mounts = Mounts::find(places.clone())?;
-    let state_dir = match (target, mounts.all()) {
+    let state_dir = match (target, mounts.chosen(None)?.as_slice()) {
         (Some(target), _) => match mounts.named(target) {
             Ok(mount) => record(mount)?.state_dir.clone(),
-            Err(error) => unmounted(target, args, places, error)?.state_dir,
+            Err(error) => unmounted(target, file, places, error)?.state_dir,
         },
         (None, [only]) => record(only)?.state_dir.clone(),
         (None, []) => {
@@ -100,10 +99,10 @@ pub fn log(target: Option<&Path>, lines: usize, args: &ConfigArgs, places: &Plac
 }
 
 /// The drive that `target` names though it is not mounted. A path gets the error about mounts, not one about names.
-fn unmounted(target: &Path, args: &ConfigArgs, places: &Places, no_mount: Error) -> Result<Drive> {
+fn unmounted(target: &Path, file: Option<&Path>, places: &Places, no_mount: Error) -> Result<Drive> {
     match target.to_str() {
         Some(name) if !name.starts_with(['/', '.', '~']) => {
-            let wanted = Wanted { remote: name, config: args.config.as_deref(), options: &[] };
+            let wanted = Wanted { remote: name, config: file, options: &[] };
             config::resolve(&wanted, places, &environment)
         }
         _ => Err(no_mount),

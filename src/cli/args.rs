@@ -8,6 +8,9 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "fourwheel", version, after_help = super::exit::help(), max_term_width = 100)]
 pub struct Cli {
+    /// The config file, instead of ~/.config/fourwheel/config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -69,15 +72,11 @@ pub enum Command {
     },
     /// Looks a drive's state and cache over for damage
     Check {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// The drive's name or its mount point; all mounts if left out
         drive: Option<PathBuf>,
     },
     /// Prints the end of a drive's log
     Log {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// How many lines
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 50)]
         lines: usize,
@@ -105,8 +104,6 @@ pub struct MountArgs {
     /// Goes into the background once the mount answers
     #[arg(long)]
     pub daemon: bool,
-    #[command(flatten)]
-    pub config: ConfigArgs,
     /// Settings that win over the config file: KEY=VALUE, ro, rw; separated by commas
     #[arg(short = 'o', long = "option", value_name = "KEY=VALUE")]
     pub options: Vec<String>,
@@ -121,19 +118,10 @@ pub struct MountArgs {
     pub non_empty: bool,
 }
 
-#[derive(Debug, Args)]
-pub struct ConfigArgs {
-    /// The config file, instead of ~/.config/fourwheel/config.toml
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Prints the drives with all their settings; secrets as ***
     Show {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// Prints every key with its unit and default instead
         #[arg(long, conflicts_with = "drive")]
         defaults: bool,

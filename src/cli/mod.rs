@@ -55,7 +55,7 @@ pub fn run(hooks: &Hooks) -> i32 {
     if !matches!(cli.command, Command::Keep(_) | Command::Worker { .. }) {
         logs::to_stderr();
     }
-    match dispatch(cli.command, hooks) {
+    match dispatch(cli.command, cli.config.as_deref(), hooks) {
         Ok(code) => code,
         Err(error) => {
             say::talk(&error);
@@ -65,10 +65,10 @@ pub fn run(hooks: &Hooks) -> i32 {
     }
 }
 
-fn dispatch(command: Command, hooks: &Hooks) -> Result<i32> {
+fn dispatch(command: Command, config: Option<&Path>, hooks: &Hooks) -> Result<i32> {
     let places = Places::of_process()?;
     let exit = match command {
-        Command::Mount(args) => mount::mount(args, &places)?,
+        Command::Mount(args) => mount::mount(args, config, &places)?,
         Command::Unmount { dir, force } => mount::unmount(&dir, force, hooks, &places)?,
         Command::Status { json, dir } => status::status(dir.as_deref(), json, &places)?,
         Command::Wait { timeout, dir, .. } => wait::wait(dir.as_deref(), timeout, &places)?,
@@ -76,10 +76,10 @@ fn dispatch(command: Command, hooks: &Hooks) -> Result<i32> {
         Command::Conflicts { json, dir } => status::conflicts(dir.as_deref(), json, &places)?,
         Command::Pin { path } => acts::pin(&path, true, &places)?,
         Command::Unpin { path } => acts::pin(&path, false, &places)?,
-        Command::Check { config, drive } => acts::check(drive.as_deref(), &config, hooks, &places)?,
-        Command::Log { config, lines, drive } => acts::log(drive.as_deref(), lines, &config, &places)?,
-        Command::Config(ConfigCommand::Show { config, defaults, drive }) => {
-            show::show(config.config.as_deref(), defaults, drive.as_deref(), &places)?
+        Command::Check { drive } => acts::check(drive.as_deref(), config, hooks, &places)?,
+        Command::Log { lines, drive } => acts::log(drive.as_deref(), lines, config, &places)?,
+        Command::Config(ConfigCommand::Show { defaults, drive }) => {
+            show::show(config, defaults, drive.as_deref(), &places)?
         }
         Command::Keep(args) => return mount::keep(args, hooks),
         Command::Worker { dir } => {

@@ -46,7 +46,7 @@ const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(45);
 ///
 /// The program is executed anew, with the drive in the environment: the command line may hold a password, and every user of
 /// the machine can read it as long as the process lives; the environment is the owner's alone. Returns only on failure.
-pub fn mount(args: MountArgs, places: &Places) -> Result<Exit> {
+pub fn mount(args: MountArgs, config: Option<&Path>, places: &Places) -> Result<Exit> {
     let mut options = args.options;
     if args.read_only {
         options.push("read_only=true".into());
@@ -54,7 +54,7 @@ pub fn mount(args: MountArgs, places: &Places) -> Result<Exit> {
     if args.allow_other {
         options.push("allow_other=true".into());
     }
-    let wanted = Wanted { remote: &args.remote, config: args.config.config.as_deref(), options: &options };
+    let wanted = Wanted { remote: &args.remote, config, options: &options };
     let drive = config::resolve(&wanted, places, &environment)?;
     let dir = places.working.join(&args.dir);
     refuse_circles(&drive, &dir)?;
@@ -154,12 +154,16 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
     }
     let mut client = Client::connect(&record(mount)?.socket).map_err(|_| absent(mount))?;
     let saved = client.saved()?;
-    client.stop()?;
+    match client.stop() {
+        // It may be gone before its answer is written.
+        Err(error) if error.kind != Kind::Offline => return Err(error),
+        _ => {}
+    }
     wait_until_gone(mount)?;
     if saved.pending_files > 0 {
         talk(format_args!(
-            "{} files are not on the remote yet; they are safe on this machine and are sent at the next mount",
-            saved.pending_files
+            "not on the remote yet: {}; safe on this machine, sent at the next mount",
+            words::count(saved.pending_files, "file")
         ));
     }
     Ok(Exit::Done)

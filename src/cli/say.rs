@@ -27,8 +27,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Asks whether stderr is a terminal.
-    pub fn new() -> Self {
+    /// Progress on stderr, live if that is a terminal.
+    pub fn on_stderr() -> Self {
         Progress { terminal: io::stderr().is_terminal(), shown: false }
     }
 

@@ -5,7 +5,7 @@ use super::say::{answer, talk};
 use super::target::{Mounts, connect};
 use crate::config::Places;
 use crate::config::units::{human_bytes, human_duration};
-use crate::config::words::{escape, path};
+use crate::config::words::{count, escape, path};
 use crate::control::{Mount, Status, Time};
 use crate::error::Result;
 use crate::sys::{Clock, RealClock};
@@ -47,6 +47,11 @@ pub fn status(target: Option<&Path>, as_json: bool, places: &Places) -> Result<E
     for (_, error) in &problems {
         talk(error);
     }
+    if target.is_none() {
+        for mount in mounts.all().iter().filter(|mount| mount.record.is_none()) {
+            talk(format_args!("{} was mounted by another user and is not shown", path(&mount.mountpoint)));
+        }
+    }
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
@@ -76,10 +81,10 @@ fn describe(status: &Status, now: Time) -> String {
         line(format!("not saved: {more} more; \"fourwheel status --json\" lists them"));
     }
     if status.conflicts > 0 {
-        line(format!("{} conflicts; \"fourwheel conflicts\" lists them", status.conflicts));
+        line(format!("{}; \"fourwheel conflicts\" lists them", count(status.conflicts, "conflict")));
     }
     if status.local_only_files > 0 {
-        line(format!("{} files stay on this machine for their names (local_only)", status.local_only_files));
+        line(format!("kept on this machine for their names (local_only): {}", count(status.local_only_files, "file")));
     }
     let (up, down) = (human_bytes(status.upload_bytes_per_s), human_bytes(status.download_bytes_per_s));
     line(format!("sending {up}/s, receiving {down}/s"));
@@ -100,12 +105,12 @@ fn describe(status: &Status, now: Time) -> String {
 fn waiting(status: &Status) -> String {
     match (status.pending_files, status.failed_files) {
         (0, 0) => "everything is saved".into(),
-        (0, failed) => format!("{failed} files cannot be saved as they are; all others are saved"),
+        (0, failed) => format!("{} cannot be saved; all others are", count(failed, "file")),
         (files, failed) => {
-            let failed =
-                if failed == 0 { String::new() } else { format!(", {failed} more cannot be saved as they are") };
+            let failed = if failed == 0 { String::new() } else { format!(", {failed} more cannot be saved") };
             let offline = if status.online { "" } else { " for the remote" };
-            format!("{files} files ({}) are waiting{offline}{failed}", human_bytes(status.pending_bytes))
+            let files = count(files, "file");
+            format!("waiting{offline}: {files}, {}{failed}", human_bytes(status.pending_bytes))
         }
     }
 }
@@ -172,8 +177,7 @@ mod tests {
             last_error: Some(LastError { when: Time(9 * minute), text: "connection refused".into() }),
             ..Status::default()
         };
-        let wanted = "work at /home/u/Drive: offline\n  3 files (5.00 MiB) are waiting for the remote, 1 more cannot be saved as \
-            they are\n  sending b/c.iso: 1.00 MiB of 4.00 MiB\n  not saved: a\\u{1b}[2J: the name is refused\n  2 conflicts; \
+        let wanted = "work at /home/u/Drive: offline\n  waiting for the remote: 3 files, 5.00 MiB, 1 more cannot be saved\n  sending b/c.iso: 1.00 MiB of 4.00 MiB\n  not saved: a\\u{1b}[2J: the name is refused\n  2 conflicts; \
             \"fourwheel conflicts\" lists them\n  sending 0 B/s, receiving 0 B/s\n  cache 1.00 GiB, waiting files 0 B, of 20.0 \
             GiB\n  last saved 10 min 0 s ago\n  last error 1 min 0 s ago: connection refused\n";
         assert_eq!(describe(&status, Time(10 * minute)), wanted);

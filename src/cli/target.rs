@@ -23,11 +23,11 @@ impl Mounts {
         &self.all
     }
 
-    /// Those that a command without a name is about: `target` alone where one is given.
+    /// Those that a command is about: `target` alone where one is given, else all that this user mounted.
     pub fn chosen(&self, target: Option<&Path>) -> Result<Vec<&Mount>> {
         match target {
             Some(target) => Ok(vec![self.named(target)?]),
-            None => Ok(self.all.iter().collect()),
+            None => Ok(self.all.iter().filter(|mount| mount.record.is_some()).collect()),
         }
     }
 
@@ -100,7 +100,7 @@ pub fn absent(mount: &Mount) -> Error {
         ),
         Presence::Gone => format!(
             "the drive {drive} at {at} is no longer mounted: its process ended without a word. \
-             Mount it again: what was written is in its journal"
+             Mount it again: what was written is in its journal (\"fourwheel unmount {at}\" forgets the mount)"
         ),
     };
     Error::new(Kind::Offline, why)

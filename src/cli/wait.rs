@@ -32,12 +32,14 @@ pub fn wait(target: Option<&Path>, timeout: Option<Duration>, places: &Places) -
     }
     let mut watched: Vec<Watched> = chosen.into_iter().map(Watched::new).collect();
     let begin = RealClock.monotonic();
-    let mut progress = Progress::new();
+    let mut progress = Progress::on_stderr();
     let mut told: Option<Duration> = None;
     loop {
         let mut total = Saved { online: true, ..Saved::default() };
         for watched in &mut watched {
-            add(&mut total, &watched.ask()?);
+            let patience = timeout
+                .map_or(PATIENCE, |timeout| (begin + timeout).saturating_sub(RealClock.monotonic()).min(PATIENCE));
+            add(&mut total, &watched.ask(patience)?);
         }
         if total.pending_files == 0 {
             drop(progress);
@@ -71,8 +73,8 @@ impl<'a> Watched<'a> {
         Watched { mount, client: None, last: Saved::default() }
     }
 
-    /// Asks; a worker that is away is waited for.
-    fn ask(&mut self) -> Result<Saved> {
+    /// Asks; a worker that is away is waited for as long as `patience`.
+    fn ask(&mut self, patience: Duration) -> Result<Saved> {
         let begin = RealClock.monotonic();
         loop {
             match self.try_ask() {
@@ -83,7 +85,7 @@ impl<'a> Watched<'a> {
                 Err(error) => {
                     self.client = None;
                     let known = self.mount.presence == crate::control::Presence::Mounted && self.mount.record.is_some();
-                    if !known || RealClock.monotonic() - begin >= PATIENCE {
+                    if !known || RealClock.monotonic() - begin >= patience {
                         return Err(error);
                     }
                     pause(ASK_EVERY);
@@ -111,7 +113,7 @@ fn add(total: &mut Saved, one: &Saved) {
 
 fn left(total: &Saved) -> String {
     let (bytes, rate) = (human_bytes(total.pending_bytes), human_bytes(total.upload_bytes_per_s));
-    let files = if total.pending_files == 1 { "1 file".into() } else { format!("{} files", total.pending_files) };
+    let files = words::count(total.pending_files, "file");
     let offline = if total.online { "" } else { ", the remote cannot be reached" };
     format!("{files} left, {bytes}, {rate}/s{offline}")
 }

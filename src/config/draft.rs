@@ -331,11 +331,23 @@ fn parse_endpoint(text: &str, origin: &Origin) -> Result<String> {
 
 /// The directory name of a drive given in place: `@webdav-host-dav-` and a hash of the whole, user included.
 fn derived_name(remote: &RemoteSpec) -> String {
-    let mut identity = remote.describe();
-    if let RemoteSpec::WebDav(WebDavSpec { sign_in: SignIn::User { user, .. }, .. }) = remote {
-        identity = format!("{identity} {user}");
-    }
+    let identity = identity(remote);
     format!("@{}-{:016x}", slug(&identity), fnv1a(identity.as_bytes()))
+}
+
+/// What makes a remote the same one tomorrow. Never change what it gives: the state of people's drives would not be found.
+fn identity(remote: &RemoteSpec) -> String {
+    match remote {
+        RemoteSpec::Memory => "memory".into(),
+        RemoteSpec::Folder(folder) => format!("folder {}", folder.path.display()),
+        RemoteSpec::WebDav(WebDavSpec { url, sign_in: SignIn::User { user, .. }, .. }) => {
+            format!("webdav {url} {user}")
+        }
+        RemoteSpec::WebDav(WebDavSpec { url, .. }) => format!("webdav {url}"),
+        RemoteSpec::S3(S3Spec { endpoint, bucket, prefix, .. }) => {
+            format!("s3 {bucket}/{prefix} {}", endpoint.as_deref().unwrap_or_default())
+        }
+    }
 }
 
 /// What a part of a drive adds to the name of its directory: its own state, since its root is another.

@@ -103,7 +103,10 @@ pub struct HttpSpec {
 }
 
 /// How a drive behaves. Every field has its key, default and reason in [`super::keys::KEYS`].
+///
+/// A worker of a newer version may be handed the drive by a keeper of an older one: what is missing gets its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     /// Bytes that cache, journal and database may take on disk together.
     pub cache_bytes_max: u64,

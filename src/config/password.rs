@@ -4,6 +4,7 @@ use super::secret::{self, Secret};
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ fn ask(command: &str, timeout: Duration) -> Result<Secret> {
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .env_remove(super::HAND_OVER)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -50,8 +52,11 @@ fn ask(command: &str, timeout: Duration) -> Result<Secret> {
         let _ = to.send(result);
     });
     let Ok(read) = from.recv_timeout(timeout) else {
-        // It may have ended by itself in this instant.
-        let _ = child.kill();
+        // With all that it started: a pipe held open by one of those would keep the reader waiting.
+        if let Ok(group) = i32::try_from(child.id()) {
+            // SAFETY: kill(2) touches no memory; the group is the child's own, and the child has not been waited for.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
         let _ = child.wait();
         return Err(refuse(format!("gave no answer in {} seconds", timeout.as_secs())));
     };
@@ -80,6 +85,6 @@ mod tests {
             let error = ask(command, COMMAND_TIMEOUT).unwrap_err();
             assert!(error.message().contains(why), "{error}");
         }
-        assert!(ask("exec sleep 60", Duration::from_millis(50)).unwrap_err().message().contains("no answer"));
+        assert!(ask("sleep 60; true", Duration::from_millis(50)).unwrap_err().message().contains("no answer"));
     }
 }

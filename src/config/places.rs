@@ -49,7 +49,9 @@ impl Places {
     /// Asks the process's environment and working directory.
     pub fn of_process() -> Result<Places> {
         let working = std::env::current_dir().map_err(|e| Error::disk("find the current directory", &e))?;
-        Places::new(&environment, working)
+        // A service has no HOME; the user database knows it then.
+        let home = |name: &str| if name == "HOME" { std::env::home_dir().map(PathBuf::into_os_string) } else { None };
+        Places::new(&|name| environment(name).or_else(|| home(name)), working)
     }
 
     /// Makes `path` absolute: `~/` is the home, anything relative starts at `base`. Does not touch the disk.

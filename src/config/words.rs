@@ -23,6 +23,11 @@ pub fn path(path: &Path) -> String {
     escape(&path.to_string_lossy())
 }
 
+/// `1 file`, `2 files`.
+pub fn count(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
 /// `; did you mean "x"?` where one of `known` is near, else `; allowed: …` with all of them; empty for no known words.
 pub fn hint(word: &str, known: &[&str]) -> String {
     if known.is_empty() {

@@ -47,7 +47,7 @@ impl Server {
         Ok(Server { listener })
     }
 
-    /// Answers until it is dropped.
+    /// Answers until it is dropped; conversations that have begun go on until their callers leave or the runtime ends.
     pub async fn serve(self, service: Arc<dyn Service>) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {

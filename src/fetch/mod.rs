@@ -61,6 +61,8 @@ pub struct Fetcher {
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     gate: Arc<Semaphore>,
+    /// Reads come from the kernel's threads too, which have no runtime around them.
+    runtime: tokio::runtime::Handle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,7 +98,7 @@ impl Target {
 }
 
 impl Fetcher {
-    /// A fetcher over `remote`.
+    /// A fetcher over `remote`, whose flights run on the current runtime.
     pub fn new(remote: Arc<dyn Remote>) -> Arc<Fetcher> {
         let pieces = std::num::NonZeroUsize::new(RECENT_PIECES).unwrap_or(std::num::NonZeroUsize::MIN);
         Arc::new(Fetcher {
@@ -104,6 +106,7 @@ impl Fetcher {
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
             gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            runtime: tokio::runtime::Handle::current(),
         })
     }
 
@@ -162,6 +165,16 @@ impl Fetcher {
         Ok(())
     }
 
+    /// Fetches all that is missing of a target, in the background. A failure is tried again by who needs the bytes.
+    pub fn fill(self: &Arc<Self>, target: Target) {
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(e) = fetcher.bring(&target, 0..target.size).await {
+                tracing::warn!("fill: {e}");
+            }
+        });
+    }
+
     /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.
     pub fn ahead(self: &Arc<Self>, target: &Target, range: Range<u64>) {
         if self.gate.available_permits() > 0 {
@@ -201,7 +214,7 @@ impl Fetcher {
         }
         for run in start {
             if let Some(flight) = found.get(&run.start) {
-                tokio::spawn(self.clone().fly(target.clone(), tag, flight.clone()));
+                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone()));
             }
         }
         found

@@ -87,34 +87,34 @@ pub fn prepare(path: &Path, contents: Contents) -> Result<Ready> {
             MountPoint::NotEmpty if contents == Contents::MayBeHidden => return Ok(Ready { path, cleaned }),
             MountPoint::NotEmpty => {
                 return refuse(
-                    Kind::Config,
+                    Kind::MountPoint,
                     format!("{shown} is not empty: choose an empty directory, or allow it with --non-empty"),
                 );
             }
             MountPoint::Missing => {
-                return refuse(Kind::Config, format!("{shown} does not exist: make it with \"mkdir -p {shown}\""));
+                return refuse(Kind::MountPoint, format!("{shown} does not exist: make it with \"mkdir -p {shown}\""));
             }
             MountPoint::NotDirectory => {
-                return refuse(Kind::Config, format!("{shown} is not a directory: choose one"));
+                return refuse(Kind::MountPoint, format!("{shown} is not a directory: choose one"));
             }
             MountPoint::Mounted => {
                 return refuse(
-                    Kind::Exists,
+                    Kind::MountPoint,
                     format!("a drive is mounted at {shown} already: end it with \"fourwheel unmount {shown}\""),
                 );
             }
             MountPoint::Hung => {
                 return refuse(
-                    Kind::Config,
+                    Kind::MountPoint,
                     format!("the drive at {shown} does not answer: \"fourwheel unmount --force {shown}\" frees it"),
                 );
             }
             MountPoint::Stale => {
-                return refuse(Kind::Config, format!("{shown} holds more than {STALE_MAX} dead mounts"));
+                return refuse(Kind::MountPoint, format!("{shown} holds more than {STALE_MAX} dead mounts"));
             }
             MountPoint::Unknown(errno) => {
                 return refuse(
-                    Kind::Config,
+                    Kind::MountPoint,
                     format!("cannot look at {shown}: {}", io::Error::from_raw_os_error(errno)),
                 );
             }
@@ -132,7 +132,9 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         (Some(parent), Some(name)) => parent.canonicalize().map(|parent| parent.join(name)),
         _ => Ok(absolute.clone()),
     };
-    found.map_err(|e| Error::new(Kind::Config, format!("{} cannot be used as a mount point: {e}", absolute.display())))
+    found.map_err(|e| {
+        Error::new(Kind::MountPoint, format!("{} cannot be used as a mount point: {e}", absolute.display()))
+    })
 }
 
 #[derive(Debug)]

@@ -36,6 +36,9 @@ pub struct Capabilities {
     pub quota: bool,
     /// Whether empty directories exist by themselves.
     pub directories: bool,
+    /// Whether paths are keys of a flat store: a write needs no directory to be there (those above spring into being, and end
+    /// with what is in them unless they were made) and does not see that a directory has its name.
+    pub flat_keys: bool,
 }
 
 /// Which names a provider takes.

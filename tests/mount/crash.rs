@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::support::drive::fake;
-use crate::{Cloud, noise, on_a_mount};
+use crate::{Cloud, assert_holds, noise, on_a_mount};
 
 #[test]
 fn a_killed_worker_is_not_seen_by_programs() {
@@ -17,7 +17,7 @@ fn a_killed_worker_is_not_seen_by_programs() {
                 let mut files = 0;
                 while !done.load(Relaxed) {
                     fs::write(mount.at(format!("f{files}")), noise(50_000, files)).unwrap();
-                    assert!(fs::read(mount.at(format!("f{files}"))).unwrap() == noise(50_000, files));
+                    assert_holds(mount.at(format!("f{files}")), &noise(50_000, files));
                     files += 1;
                 }
                 files
@@ -36,9 +36,9 @@ fn a_killed_worker_is_not_seen_by_programs() {
         assert!(bytes == expected);
         drop(file);
         mount.wait_saved();
-        assert!(fs::read(cloud.at("open")).unwrap() == expected);
+        assert_holds(cloud.at("open"), &expected);
         for n in 0..files {
-            assert!(fs::read(cloud.at(format!("f{n}"))).unwrap() == noise(50_000, n), "f{n}");
+            assert_holds(cloud.at(format!("f{n}")), &noise(50_000, n));
         }
     });
 }
@@ -63,10 +63,16 @@ fn what_was_closed_before_a_crash_arrives_after_it() {
     mount.wait_saved();
     for round in 0..3 {
         for n in 2..30 {
-            assert!(fs::read(cloud.at(format!("{round}-{n}"))).unwrap() == noise(n * 7001, n as u64), "{round}-{n}");
+            assert_holds(cloud.at(format!("{round}-{n}")), &noise(n * 7001, n as u64));
         }
         assert_eq!(fs::read(cloud.at(format!("{round}-renamed"))).unwrap(), b"");
         assert!(!cloud.at(format!("{round}-0")).exists() && !cloud.at(format!("{round}-1")).exists());
     }
-    assert_eq!(cloud.names().len(), 3 * 29);
+    let strange = |name: &String| {
+        !(0..3).any(|r| (0..30).any(|n| *name == format!("{r}-{n}")) || *name == format!("{r}-renamed"))
+    };
+    // What a killed upload left unfinished is the folder remote's own, hidden, and goes with a later listing.
+    let unfinished = |name: &String| name.starts_with(".~fourwheel-");
+    let strange: Vec<String> = cloud.names().into_iter().filter(|n| strange(n) && !unfinished(n)).collect();
+    assert!(strange.is_empty(), "on the remote too: {strange:?}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::drive::{Drive, fake};
 use crate::support::wait_for;
-use crate::{Cloud, names, noise};
+use crate::{Cloud, assert_holds, names, noise};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -22,7 +22,7 @@ fn what_was_there_is_shown_at_once() {
     let drive = cloud.drive();
     let mount = drive.mount();
     assert_eq!((names(&mount.path()), names(&mount.at("d"))), (vec!["d".to_string()], vec!["f".to_string()]));
-    assert!(fs::read(mount.at("d/f")).unwrap() == noise(200_000, 1));
+    assert_holds(mount.at("d/f"), &noise(200_000, 1));
 }
 
 #[test]

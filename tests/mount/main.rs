@@ -69,6 +69,28 @@ fn names(path: &Path) -> Vec<String> {
     names
 }
 
+/// Reads a file and compares; says where the first and the last difference are.
+#[track_caller]
+fn assert_holds(path: impl AsRef<Path>, expected: &[u8]) {
+    let path = path.as_ref();
+    let found = std::fs::read(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
+    let differs = |at: &usize| found.get(*at) != expected.get(*at);
+    let len = found.len().max(expected.len());
+    if let Some(first) = (0..len).find(differs) {
+        let last = (0..len).rfind(differs).unwrap_or(first);
+        let count = (0..len).filter(differs).count();
+        let shown = |bytes: &[u8]| format!("{:x?}", &bytes[first.min(bytes.len())..(first + 16).min(bytes.len())]);
+        panic!(
+            "{}: {} bytes, expected {}, {count} differ, from {first} to {last}: {} instead of {}",
+            path.display(),
+            found.len(),
+            expected.len(),
+            shown(&found),
+            shown(expected)
+        );
+    }
+}
+
 /// Bytes that differ at every place and between seeds.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -1,6 +1,7 @@
 //! A drive in a directory of its own, and its mount through the kernel by the real binary.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -71,7 +72,7 @@ impl Drive {
     pub fn new(remote: Remote) -> Drive {
         let remote = if remote.lines.contains("write_back_s") { remote } else { remote.with("write_back_s = 0.2") };
         let home = tempfile::Builder::new().prefix("fourwheel-test-").tempdir().expect("a temporary directory");
-        for folder in ["config", "state", "cache", "run", "mnt"] {
+        for folder in ["config", "config/fourwheel", "state", "cache", "run", "mnt"] {
             std::fs::create_dir(home.path().join(folder)).expect("a fresh directory");
         }
         let drive = Drive { home, remote };
@@ -80,7 +81,7 @@ impl Drive {
     }
 
     fn config(&self) -> PathBuf {
-        self.home.path().join("config/config.toml")
+        self.home.path().join("config/fourwheel/config.toml")
     }
 
     pub fn state_dir(&self) -> PathBuf {
@@ -98,7 +99,7 @@ impl Drive {
     /// The binary with this drive's directories in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fourwheel"));
-        command.arg("--config").arg(self.config()).args(arguments);
+        command.args(arguments);
         for (key, folder) in [
             ("XDG_CONFIG_HOME", "config"),
             ("XDG_STATE_HOME", "state"),
@@ -140,6 +141,7 @@ impl<'d> Mount<'d> {
         let log = File::options().create(true).append(true).open(&mount.log).expect("a log file");
         let mut command = drive.command(&["mount", NAME]);
         command.arg(mount.path()).stdin(Stdio::null()).stdout(log.try_clone().expect("a duplicate")).stderr(log);
+        end_with_us(&mut command);
         mount.keeper = Some(command.spawn().expect("the binary was built with this test"));
         let end = Instant::now() + ANSWERS;
         while !mount.answers() {
@@ -209,7 +211,12 @@ impl<'d> Mount<'d> {
         if fake() {
             return;
         }
-        let output = self.drive.command(&["wait", "--saved", "--timeout", "180"]).output().expect("the binary starts");
+        let output = self
+            .drive
+            .command(&["wait", "--saved", "--timeout", "180"])
+            .arg(self.path())
+            .output()
+            .expect("the binary starts");
         assert!(
             output.status.success(),
             "wait --saved ended with {}\n{}{}\nstatus: {}\nlog:\n{}",
@@ -270,11 +277,13 @@ impl<'d> Mount<'d> {
             }
             // Stopped first: it would otherwise replace the worker, or tell it to end in good order.
             signal(keeper.id(), libc::SIGSTOP);
-            for pid in children(keeper.id()).into_iter().chain([keeper.id()]) {
+            let workers = children(keeper.id());
+            for pid in workers.iter().copied().chain([keeper.id()]) {
                 signal(pid, libc::SIGKILL);
             }
             // Reaps it; it was killed.
             let _ = keeper.wait();
+            wait_for(ANSWERS, "the killed workers' end", || workers.iter().all(|pid| !alive(*pid)).then_some(()));
         }
         if device_minor(&self.path()).is_some() {
             abort(self.connection);
@@ -290,6 +299,17 @@ impl Drop for Mount<'_> {
         }
         self.end(libc::SIGTERM);
     }
+}
+
+/// Lets the kernel end the process when the thread that starts it ends, also by a kill of this whole test.
+fn end_with_us(command: &mut Command) {
+    // SAFETY: prctl with these arguments only sets a flag of the child; it is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        })
+    };
 }
 
 /// The minor device number of what is mounted at `path`; a FUSE connection has the same number.

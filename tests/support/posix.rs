@@ -107,36 +107,3 @@ pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) -> Result<()> {
     let done = unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW) };
     checked(done).map(drop)
 }
-
-/// A writable shared mapping of a whole file; unmapped when dropped.
-pub struct Shared {
-    start: *mut u8,
-    len: usize,
-}
-
-impl Shared {
-    pub fn map(file: &File, len: usize) -> Result<Shared> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address of the kernel's choice.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        if start == libc::MAP_FAILED { Err(Error::last_os_error()) } else { Ok(Shared { start: start.cast(), len }) }
-    }
-
-    pub fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping is `len` long, writable, and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
-    }
-
-    /// msync(2), synchronous.
-    pub fn sync(&self) -> Result<()> {
-        // SAFETY: the range is our mapping.
-        checked(unsafe { libc::msync(self.start.cast(), self.len, libc::MS_SYNC) }).map(drop)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: the range is our mapping and nothing borrows it any more.
-        unsafe { libc::munmap(self.start.cast(), self.len) };
-    }
-}

@@ -72,6 +72,7 @@ pub fn everything() -> Capabilities {
         },
         quota: true,
         directories: true,
+        flat_keys: false,
     }
 }
 
@@ -106,6 +107,7 @@ pub fn nothing() -> Capabilities {
         meta: MetaSupport::default(),
         quota: false,
         directories: true,
+        flat_keys: false,
     }
 }
 

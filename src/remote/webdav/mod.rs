@@ -116,7 +116,7 @@ impl WebDav {
             if !read_only {
                 probing::probe(&link, chance.as_ref(), &mut probed).await?;
             }
-            Ok(probed)
+            Ok::<_, Error>(probed)
         };
         let probed = match tokio::time::timeout(PROBES_MAX, probing).await {
             Ok(probed) => probed?,

@@ -178,6 +178,7 @@ impl Probed {
             meta: self.meta(),
             quota: self.quota,
             directories: true,
+            flat_keys: false,
         }
     }
 

@@ -1,0 +1,311 @@
+//! A user, a foreign editor and a crasher on one drive, seeded: at quiet both sides are equal and nothing acknowledged is lost.
+
+use fourwheel::app::{Bound, Ground, Running, Start};
+use fourwheel::drive::{Access, Caller, NewNode, RenameMode};
+use fourwheel::model::{FileKind, Ino, Name};
+use fourwheel::remote::memory::{Memory, everything, nothing};
+use fourwheel::remote::{Capabilities, Condition, Place, Remote};
+use fourwheel::store::Remembered;
+use fourwheel::sync::SyncSettings;
+use fourwheel::sys::{RealClock, RealDisk};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Rng(u64);
+impl Rng {
+    fn next(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+struct Quiet;
+impl fourwheel::store::Listener for Quiet {
+    fn notice(&self, _: &[fourwheel::store::Event]) {}
+}
+
+fn start(dir: &Path, memory: &Arc<Memory>, first: bool) -> Running {
+    let remote: Arc<dyn Remote> = memory.clone();
+    let ground = Ground {
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(RealClock),
+        remote,
+        store: {
+            std::fs::create_dir_all(dir.join("state")).unwrap();
+            Arc::new(fourwheel::store::Store::open(&dir.join("state/drive.db")).unwrap())
+        },
+        state_dir: dir.join("state"),
+        cache_dir: dir.join("cache"),
+    };
+    let bound = Bound { max_bytes: 1 << 30, min_free_bytes: 0 };
+    let start = Start { first, power_lost: false, uid: 0, gid: 0, deadline: Duration::from_secs(5) };
+    let settings = SyncSettings {
+        write_back: Duration::from_millis(5),
+        poll: Duration::from_millis(20),
+        refresh: Duration::from_millis(20),
+        uploads: 4,
+        read_only: false,
+        local_only: vec![],
+        host: "box".into(),
+        safe_mode: false,
+    };
+    Running::start(ground, bound, start, settings, |sync| {
+        Arc::new(fourwheel::fs::Both(Arc::new(Quiet), Arc::new(sync.clone())))
+    })
+    .unwrap()
+}
+
+fn caller(n: &mut u64) -> Caller {
+    *n += 2;
+    Caller { uid: 0, gid: 0, request: Remembered { request: *n, repeated: false } }
+}
+
+/// All files of the mount, by path, read through the drive.
+async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut next = vec![(Ino::ROOT, String::new())];
+    while let Some((ino, path)) = next.pop() {
+        for e in running.drive.readdir(ino, 0).get().await.unwrap() {
+            let path = format!("{path}/{}", e.name);
+            match e.kind {
+                FileKind::Directory => next.push((e.ino, path)),
+                _ => {
+                    // What the other takes away between the listing and the open is seen when the tree is read again.
+                    let access = Access { write: false, truncate: false };
+                    let Ok(opened) = running.drive.open(e.ino, access).get().await else { continue };
+                    let bytes = running.drive.read(e.ino, opened.fh, 0, 1 << 20).get().await;
+                    running.drive.release(e.ino, opened.fh);
+                    let Ok(bytes) = bytes else { continue };
+                    found.insert(path[1..].to_owned(), bytes.to_vec());
+                }
+            }
+        }
+    }
+    found
+}
+
+async fn quiet(running: &Running) {
+    for _ in 0..2000 {
+        running.sync.hurry();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let report = running.sync.report().unwrap();
+        assert!(report.failed.is_empty(), "{:?}", report.failed);
+        if report.pending_files == 0 {
+            return;
+        }
+    }
+    panic!("never quiet: {:?} {:?}", running.sync.report(), running.store.read(|rows| rows.pending(0, 10)));
+}
+
+fn world(seed: u64, capabilities: Capabilities) {
+    let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    for _ in 0..8 {
+        rng.next(2);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::new(capabilities, Arc::new(RealClock)));
+    let mut runtime = new_runtime();
+    let mut running = runtime.block_on(async { start(dir.path(), &memory, true) });
+    let mut number = 2;
+    // What must exist somewhere at the end: content -> who wrote it. A later write to the same place by the same hand replaces it.
+    let mut acknowledged: BTreeMap<(bool, String), Vec<u8>> = BTreeMap::new();
+    let mut trace: Vec<String> = vec![];
+    for step in 0..40u64 {
+        let name = format!("f{}", rng.next(4));
+        let folder = if rng.next(2) == 0 { String::new() } else { format!("d{}", rng.next(2)) };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        let content = format!("{seed}-{step}-{}", "x".repeat(rng.next(3000) as usize)).into_bytes();
+        let act = rng.next(12);
+        let parent = if folder.is_empty() {
+            Ino::ROOT
+        } else {
+            let n = Name::new(folder.as_bytes()).unwrap();
+            match runtime.block_on(async { running.drive.lookup(Ino::ROOT, &n).get().await }) {
+                Ok(attr) => attr.ino,
+                Err(_) => match runtime.block_on(async {
+                    running.drive.make(caller(&mut number), Ino::ROOT, &n, NewNode::Directory, 0o755).get().await
+                }) {
+                    Ok(attr) => attr.ino,
+                    Err(_) => continue,
+                },
+            }
+        };
+        let n = Name::new(name.as_bytes()).unwrap();
+        match act {
+            0..=3 => {
+                // The user writes a whole file.
+                let Ok((attr, opened)) = runtime.block_on(async {
+                    running
+                        .drive
+                        .create(caller(&mut number), parent, &n, 0o644, Access { write: true, truncate: true }, false)
+                        .get()
+                        .await
+                }) else {
+                    continue;
+                };
+                let opened = if attr.size > 0 {
+                    running.drive.release(attr.ino, opened.fh);
+                    runtime
+                        .block_on(async {
+                            running.drive.open(attr.ino, Access { write: true, truncate: true }).get().await
+                        })
+                        .unwrap()
+                } else {
+                    opened
+                };
+                let written = runtime.block_on(async { running.drive.write(attr.ino, 0, &content).get().await });
+                running.drive.flush(attr.ino).unwrap();
+                running.drive.release(attr.ino, opened.fh);
+                if let Err(e) = &written {
+                    trace.push(format!("{step} user's write to {path} fails: {e}"));
+                }
+                if written.is_ok() {
+                    trace.push(format!("{step} user writes {path} as {}", attr.ino));
+                    acknowledged.insert((true, path), content);
+                }
+            }
+            4 => {
+                if runtime.block_on(async { running.drive.unlink(caller(&mut number), parent, &n).get().await }).is_ok()
+                {
+                    trace.push(format!("{step} user removes {path}"));
+                    acknowledged.remove(&(true, path.clone()));
+                    acknowledged.remove(&(false, path));
+                }
+            }
+            5 | 6 => {
+                let to = Name::new(format!("f{}", rng.next(4)).as_bytes()).unwrap();
+                if runtime
+                    .block_on(async {
+                        running
+                            .drive
+                            .rename(caller(&mut number), parent, &n, Ino::ROOT, &to, RenameMode::Replace)
+                            .get()
+                            .await
+                    })
+                    .is_ok()
+                {
+                    trace.push(format!("{step} user moves {path} to {to}"));
+                    let target = to.to_string();
+                    if target != path {
+                        for who in [true, false] {
+                            acknowledged.remove(&(who, target.clone()));
+                            if let Some(c) = acknowledged.remove(&(who, path.clone())) {
+                                acknowledged.insert((who, target.clone()), c);
+                            }
+                        }
+                    }
+                }
+            }
+            7 | 8 => {
+                if !folder.is_empty()
+                    && runtime
+                        .block_on(memory.stat(&Place::at(fourwheel::model::RemotePath::new(&folder))))
+                        .unwrap()
+                        .is_none()
+                {
+                    continue;
+                }
+                // Who replaces what was saved replaces it with full knowledge.
+                let before = memory.files().get(&path).cloned();
+                if memory.write_file(&path, content.clone()).is_ok() {
+                    acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
+                    trace.push(format!("{step} other writes {path}"));
+                    acknowledged.insert((false, path), content);
+                }
+            }
+            9 => {
+                let place = Place::at(fourwheel::model::RemotePath::new(&path));
+                let before = memory.files().get(&path).cloned();
+                if runtime.block_on(memory.remove(&place, false, &Condition::Any)).is_ok() {
+                    acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
+                    trace.push(format!("{step} other removes {path}"));
+                    acknowledged.remove(&(false, path));
+                }
+            }
+            10 => {
+                let pause = Duration::from_millis(rng.next(60));
+                runtime.block_on(async { tokio::time::sleep(pause).await });
+            }
+            _ => {
+                // The worker dies: its tasks end where they are. Its memory is forgotten.
+                trace.push(format!("{step} crash"));
+                drop(running);
+                runtime.shutdown_timeout(Duration::from_secs(5));
+                runtime = new_runtime();
+                running = runtime.block_on(async { start(dir.path(), &memory, false) });
+            }
+        }
+    }
+    let here = runtime.block_on(async {
+        quiet(&running).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        quiet(&running).await;
+        tree(&running).await;
+        // Without a feed, what a program looked into is listed again.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        quiet(&running).await;
+        tree(&running).await
+    });
+    let there: BTreeMap<String, Vec<u8>> = memory.files().into_iter().map(|(p, b)| (p, b.to_vec())).collect();
+    let names = |t: &BTreeMap<String, Vec<u8>>| t.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&here), names(&there), "seed {seed}\n{}", trace.join("\n"));
+    for (path, content) in &here {
+        let other = &there[path];
+        let head = |c: &[u8]| format!("{} of {}", String::from_utf8_lossy(&c[..c.len().min(12)]), c.len());
+        assert!(
+            content == other,
+            "seed {seed}: {path} is {} here and {} there\n{}",
+            head(content),
+            head(other),
+            trace.join("\n")
+        );
+    }
+    // The user's last write to a place survives unless the user or, with full knowledge of it, the other removed or replaced it.
+    for ((user, path), content) in &acknowledged {
+        if *user {
+            assert!(
+                there.values().any(|c| c == content),
+                "seed {seed}: lost the user's {path} {} now {:?}\n{}\n{:?}",
+                String::from_utf8_lossy(&content[..6]),
+                there.get(path).map(|c| (c.len(), String::from_utf8_lossy(&c[..c.len().min(8)]).into_owned())),
+                trace.join("\n"),
+                names(&there)
+            );
+        }
+    }
+    let faults = running.store.check().unwrap();
+    assert!(faults.is_empty(), "seed {seed}: {faults:?}\n{}", trace.join("\n"));
+    drop(running);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
+
+fn new_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap()
+}
+
+fn run(capabilities: fn() -> Capabilities) {
+    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(40);
+    let from = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    for seed in from..from + seeds {
+        world(seed, capabilities());
+    }
+}
+
+#[test]
+fn nothing_is_lost_on_a_capable_remote() {
+    run(|| Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() });
+}
+
+#[test]
+fn nothing_is_lost_with_stable_ids_and_sessions() {
+    run(|| Capabilities { session_from_bytes: 1000, ..everything() });
+}
+
+#[test]
+fn nothing_is_lost_on_a_remote_that_can_do_little() {
+    run(|| Capabilities { case_sensitive: true, ..nothing() });
+}
