@@ -106,6 +106,8 @@ pub fn rows() -> Vec<Row> {
         row("apache", || webdav::open(&webdav::APACHE)),
         row("nginx", || webdav::open(&webdav::NGINX)),
         row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
+        row("nextcloud, emulated", || webdav::open(&webdav::NEXTCLOUD)),
+        row("owncloud, emulated", || webdav::open(&webdav::OWNCLOUD)),
         row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
     ]
 }

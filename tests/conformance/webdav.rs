@@ -1,6 +1,7 @@
 //! Accounts on real WebDAV servers: one server of a kind for all laws, a directory of its own for each.
 
 use super::Opened;
+use super::servers::nextcloud::{self, Cloud};
 use super::servers::{self, PASSWORD, Server, USER, apache, nginx, rclone, wsgidav};
 use fourwheel::model::{Meta, RemotePath};
 use fourwheel::remote::webdav::{WebDav, WebDavOptions};
@@ -25,6 +26,8 @@ struct Started {
 pub static APACHE: Shared = Shared { start: || apache::start(apache::Login::Basic), started: OnceCell::const_new() };
 pub static NGINX: Shared = Shared { start: nginx::start, started: OnceCell::const_new() };
 pub static RCLONE: Shared = Shared { start: rclone::start, started: OnceCell::const_new() };
+pub static NEXTCLOUD: Shared = Shared { start: || nextcloud::start(Cloud::Nextcloud), started: OnceCell::const_new() };
+pub static OWNCLOUD: Shared = Shared { start: || nextcloud::start(Cloud::OwnCloud), started: OnceCell::const_new() };
 pub static WSGIDAV: Shared = Shared { start: wsgidav::start, started: OnceCell::const_new() };
 
 fn options(url: &str) -> WebDavOptions {

@@ -6,6 +6,7 @@
 
 pub mod apache;
 pub mod cut;
+pub mod nextcloud;
 pub mod nginx;
 pub mod rclone;
 pub mod wsgidav;

@@ -1,6 +1,7 @@
 //! What must hold on every server, whatever it obeys by itself.
 
 use crate::bench::*;
+use crate::servers::nextcloud::{self, Cloud};
 use crate::servers::{Server, apache, nginx, rclone, wsgidav};
 use fourwheel::error::Kind;
 use fourwheel::model::{FileKind, Meta};
@@ -241,4 +242,14 @@ async fn rclone_obeys_the_laws() {
 #[tokio::test]
 async fn wsgidav_obeys_the_laws() {
     laws(wsgidav::start()).await;
+}
+
+#[tokio::test]
+async fn emulated_nextcloud_obeys_the_laws() {
+    laws(nextcloud::start(Cloud::Nextcloud)).await;
+}
+
+#[tokio::test]
+async fn emulated_owncloud_obeys_the_laws() {
+    laws(nextcloud::start(Cloud::OwnCloud)).await;
 }

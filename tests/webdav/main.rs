@@ -5,6 +5,8 @@
 mod servers;
 
 mod bench;
+mod cloud;
 mod laws;
 mod probes;
+mod redirects;
 mod uploads;

@@ -24,6 +24,7 @@ pub(super) enum Destination {
 
 /// What was found out about one server. The default is the worst case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Probed {
     pub format: u32,
     /// The account this was found out with.

@@ -395,12 +395,14 @@ async fn tree(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
     for name in [".p", "..p"] {
         probed.hides_dots |= sandbox.put(name, "one", &[]).await? && !sandbox.lists(name).await?;
     }
-    probed.deep = list::sees_grandchildren(sandbox.link, directory, probed).await?;
+    let cloud = matches!(probed.flavor, Flavor::Nextcloud | Flavor::OwnCloud);
+    // Those build the whole answer in PHP's memory: right for small trees alone, so they are followed by their tags.
+    probed.deep = !cloud && list::sees_grandchildren(sandbox.link, directory, probed).await?;
     let before = (sandbox.tag("").await?, sandbox.tag("").await?);
     sandbox.put("d/f", "one", &[]).await?;
     let after = sandbox.tag("").await?;
     probed.tree_tags = before.0.is_some() && before.0 == before.1 && after.is_some() && after != before.0;
-    if matches!(probed.flavor, Flavor::Nextcloud | Flavor::OwnCloud) {
+    if cloud {
         super::chunked::probe(sandbox.link, probed).await?;
     }
     Ok(())
