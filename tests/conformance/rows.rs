@@ -1,8 +1,10 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
 use super::flaky::{Fault, Flaky};
+use super::s3;
 use fourwheel::error::{Error, Kind};
 use fourwheel::remote::memory::{everything, nothing};
+use fourwheel::remote::s3::S3Options;
 use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
 use fourwheel::sys::{RealChance, RealClock};
@@ -22,6 +24,15 @@ pub struct Row {
     pub name: &'static str,
     /// Opens a fresh account; `None` where it cannot be had on this machine.
     pub open: Box<dyn Fn() -> BoxFuture<'static, Option<Opened>>>,
+    /// Laws that this account's server breaks, each with how.
+    pub faults: &'static [(&'static str, &'static str)],
+}
+
+impl Row {
+    /// Leaves out laws that the server breaks; a law is named with what the server does.
+    pub fn but(self, faults: &'static [(&'static str, &'static str)]) -> Row {
+        Row { faults, ..self }
+    }
 }
 
 /// A row whose accounts `open` gives.
@@ -29,7 +40,7 @@ pub fn row<F>(name: &'static str, open: impl Fn() -> F + 'static) -> Row
 where
     F: Future<Output = Option<Opened>> + Send + 'static,
 {
-    Row { name, open: Box::new(move || Box::pin(open())) }
+    Row { name, open: Box::new(move || Box::pin(open())), faults: &[] }
 }
 
 fn memory(name: &'static str, capabilities: fn() -> Capabilities) -> Row {
@@ -91,6 +102,29 @@ async fn folder() -> Option<Opened> {
     Some(Opened { remote: Arc::new(folder), keep: Some(Box::new(dir)) })
 }
 
+/// A bucket of a real server.
+fn s3(name: &'static str, kind: s3::Kind, prefix: &'static str) -> Row {
+    row(name, move || async move {
+        let server = s3::Server::shared(kind)?;
+        let options = S3Options { prefix: prefix.to_owned(), ..server.bucket() };
+        let remote = s3::open(options).await.unwrap();
+        Some(Opened { remote, keep: Some(Box::new(server)) })
+    })
+}
+
+/// What s3s-fs 0.14.1 gets wrong: it keeps objects as files of a directory.
+const S3S_FS_FAULTS: &[(&str, &str)] = &[
+    ("a_directory_moves_with_all_below", "empty directories stay on its disk, and a look at such a name is 500"),
+    ("a_deep_tree_works", "500 for a long path"),
+    ("every_name_survives", "500 for a name of 255 bytes"),
+    ("an_aborted_session_leaves_nothing", "403 for an upload that is gone"),
+    ("a_session_goes_on_after_a_crash", "ListParts tells no etags"),
+    ("of_rivals_one_wins", "conditions are not checked in one step with the write"),
+];
+
+const MOTO_FAULTS: &[(&str, &str)] =
+    &[("an_aborted_session_leaves_nothing", "500 for a part of an upload that is gone")];
+
 /// Every row.
 pub fn rows() -> Vec<Row> {
     vec![
@@ -102,5 +136,8 @@ pub fn rows() -> Vec<Row> {
         row("memory, behind every layer", layered),
         row("memory, over a lossy link", lossy),
         row("folder", folder),
+        s3("s3: moto", s3::Kind::Moto, "").but(MOTO_FAULTS),
+        s3("s3: moto, a prefix", s3::Kind::Moto, "/deep er/prefix+%41/").but(MOTO_FAULTS),
+        s3("s3: s3s-fs", s3::Kind::S3sFs, "").but(S3S_FS_FAULTS),
     ]
 }

@@ -194,13 +194,16 @@ impl S3Remote {
             for part in root.all("Part") {
                 let number = u32::try_from(part.number("PartNumber")?)
                     .map_err(|_| Error::new(Kind::Corrupt, "a part's number"))?;
-                parts.push(Part { number, size: part.number("Size")?, tag: part.must("ETag").map(wire::etag)? });
+                // A part whose etag is not told (s3s-fs) cannot be named at the end: it is sent again.
+                let Some(tag) = part.text_of("ETag").map(wire::etag) else { continue };
+                parts.push(Part { number, size: part.number("Size")?, tag });
             }
-            let last = parts.last().map_or(0, |part| u64::from(part.number));
-            if !root.flag("IsTruncated") || last <= after {
+            let next = root.text_of("NextPartNumberMarker").and_then(|text| text.trim().parse().ok());
+            let next = next.unwrap_or_else(|| parts.last().map_or(0, |part| u64::from(part.number)));
+            if !root.flag("IsTruncated") || next <= after {
                 return Ok(parts);
             }
-            after = last;
+            after = next;
         }
     }
 
