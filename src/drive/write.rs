@@ -48,6 +48,13 @@ impl Drive {
             self.parts().journal.discard(ino)?;
             return Err(Error::new(Kind::Stale, format!("inode {ino} was changed by the remote")));
         }
+        if !staged.is_whole() {
+            // The rest of this version, as long as the remote has it.
+            match self.base_target(ino, staged.clone()) {
+                Ok(target) => self.parts().fetcher.fill(target),
+                Err(e) => tracing::warn!("{e}"),
+            }
+        }
         Ok(staged)
     }
 

@@ -165,6 +165,16 @@ impl Fetcher {
         Ok(())
     }
 
+    /// Fetches all that is missing of a target, in the background. A failure is tried again by who needs the bytes.
+    pub fn fill(self: &Arc<Self>, target: Target) {
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(e) = fetcher.bring(&target, 0..target.size).await {
+                tracing::warn!("fill: {e}");
+            }
+        });
+    }
+
     /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.
     pub fn ahead(self: &Arc<Self>, target: &Target, range: Range<u64>) {
         if self.gate.available_permits() > 0 {

@@ -266,8 +266,8 @@ impl Sync {
                         *not_before = now + Duration::from_secs(1);
                         backoff.min(Duration::from_secs(5))
                     }
-                    // Written during its upload, or somebody else was first: look again after the quiet time.
-                    (Kind::Changed | Kind::Precondition | Kind::Stale, _) => {
+                    // Written during its upload, or somebody else was first, or it is elsewhere by now: look again after the quiet time.
+                    (Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound, _) => {
                         self.shared.settings.write_back.max(backoff / 4)
                     }
                     (_, Retry::Later) => e.retry_after.unwrap_or(backoff),
@@ -278,7 +278,7 @@ impl Sync {
                 tracing::warn!("inode {ino}: {reason}");
                 self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
                 let lasting = e.kind.retry() == Retry::Never
-                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale);
+                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound);
                 if lasting {
                     let at = self.shared.parts.clock.wall_ns();
                     if let Err(e) = self.shared.store().write(|tx| tx.set_failure(ino, Some(&reason), at)) {

@@ -12,10 +12,14 @@ mod links;
 mod meta;
 mod names;
 mod rows;
-#[path = "../servers/s3.rs"]
 mod s3;
+#[path = "../servers/s3.rs"]
+mod s3_servers;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod sessions;
 mod tree;
+mod webdav;
 mod world;
 
 pub use rows::{Opened, Row, rows};

@@ -1,10 +1,10 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
 use super::flaky::{Fault, Flaky};
-use super::s3;
+use super::s3_servers::Kind as Server;
+use super::{s3, webdav};
 use fourwheel::error::{Error, Kind};
 use fourwheel::remote::memory::{everything, nothing};
-use fourwheel::remote::s3::S3Options;
 use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
 use fourwheel::sys::{RealChance, RealClock};
@@ -102,29 +102,6 @@ async fn folder() -> Option<Opened> {
     Some(Opened { remote: Arc::new(folder), keep: Some(Box::new(dir)) })
 }
 
-/// A bucket of a real server.
-fn s3(name: &'static str, kind: s3::Kind, prefix: &'static str) -> Row {
-    row(name, move || async move {
-        let server = s3::Server::shared(kind)?;
-        let options = S3Options { prefix: prefix.to_owned(), ..server.bucket() };
-        let remote = s3::open(options).await.unwrap();
-        Some(Opened { remote, keep: Some(Box::new(server)) })
-    })
-}
-
-/// What s3s-fs 0.14.1 gets wrong: it keeps objects as files of a directory.
-const S3S_FS_FAULTS: &[(&str, &str)] = &[
-    ("a_directory_moves_with_all_below", "empty directories stay on its disk, and a look at such a name is 500"),
-    ("a_deep_tree_works", "500 for a long path"),
-    ("every_name_survives", "500 for a name of 255 bytes"),
-    ("an_aborted_session_leaves_nothing", "403 for an upload that is gone"),
-    ("a_session_goes_on_after_a_crash", "ListParts tells no etags"),
-    ("of_rivals_one_wins", "conditions are not checked in one step with the write"),
-];
-
-const MOTO_FAULTS: &[(&str, &str)] =
-    &[("an_aborted_session_leaves_nothing", "500 for a part of an upload that is gone")];
-
 /// Every row.
 pub fn rows() -> Vec<Row> {
     vec![
@@ -136,8 +113,12 @@ pub fn rows() -> Vec<Row> {
         row("memory, behind every layer", layered),
         row("memory, over a lossy link", lossy),
         row("folder", folder),
-        s3("s3: moto", s3::Kind::Moto, "").but(MOTO_FAULTS),
-        s3("s3: moto, a prefix", s3::Kind::Moto, "/deep er/prefix+%41/").but(MOTO_FAULTS),
-        s3("s3: s3s-fs", s3::Kind::S3sFs, "").but(S3S_FS_FAULTS),
+        row("apache", || webdav::open(&webdav::APACHE)),
+        row("nginx", || webdav::open(&webdav::NGINX)),
+        row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
+        row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
+        row("s3: moto", || s3::open(Server::Moto, "")).but(s3::MOTO),
+        row("s3: moto, a prefix", || s3::open(Server::Moto, "/deep er/prefix+%41/")).but(s3::MOTO),
+        row("s3: s3s-fs", || s3::open(Server::S3sFs, "")).but(s3::S3S_FS),
     ]
 }

@@ -16,6 +16,7 @@ pub(super) const RULES: NameRules = NameRules {
     forbidden: "",
     no_control: false,
     no_trailing_dot_space: false,
+    no_leading_dot: false,
     name_bytes_max: 255,
     path_bytes_max: 1 << 16,
     any_bytes: true,

@@ -273,6 +273,7 @@ fn unknown_capabilities() -> Capabilities {
         names: NameRules {
             forbidden: "",
             no_control: false,
+            no_leading_dot: false,
             no_trailing_dot_space: false,
             name_bytes_max: 255,
             path_bytes_max: KEY_BYTES_MAX - 1,
