@@ -328,7 +328,7 @@ mod tests {
         let kind = |path: &str| layout.check(&RemotePath::new(path)).err().map(|error| error.kind);
         assert_eq!((kind("a/b"), kind(&"x".repeat(255))), (None, None));
         assert_eq!(
-            (kind(&"x".repeat(256)), kind(&"x/".repeat(511))),
+            (kind(&"x".repeat(256)), kind(&"x/".repeat(512))),
             (Some(Kind::NameTooLong), Some(Kind::NameTooLong))
         );
         assert_eq!((kind("a/.."), kind(".fourwheel-x")), (Some(Kind::NameRefused), Some(Kind::NameRefused)));
