@@ -1,7 +1,8 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
 use super::flaky::{Fault, Flaky};
-use super::webdav;
+use super::s3_servers::Kind as Server;
+use super::{s3, webdav};
 use fourwheel::error::{Error, Kind};
 use fourwheel::remote::memory::{everything, nothing};
 use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
@@ -23,6 +24,15 @@ pub struct Row {
     pub name: &'static str,
     /// Opens a fresh account; `None` where it cannot be had on this machine.
     pub open: Box<dyn Fn() -> BoxFuture<'static, Option<Opened>>>,
+    /// Laws that this account's server breaks, each with how.
+    pub faults: &'static [(&'static str, &'static str)],
+}
+
+impl Row {
+    /// Leaves out laws that the server breaks; a law is named with what the server does.
+    pub fn but(self, faults: &'static [(&'static str, &'static str)]) -> Row {
+        Row { faults, ..self }
+    }
 }
 
 /// A row whose accounts `open` gives.
@@ -30,7 +40,7 @@ pub fn row<F>(name: &'static str, open: impl Fn() -> F + 'static) -> Row
 where
     F: Future<Output = Option<Opened>> + Send + 'static,
 {
-    Row { name, open: Box::new(move || Box::pin(open())) }
+    Row { name, open: Box::new(move || Box::pin(open())), faults: &[] }
 }
 
 fn memory(name: &'static str, capabilities: fn() -> Capabilities) -> Row {
@@ -109,5 +119,8 @@ pub fn rows() -> Vec<Row> {
         row("nextcloud, emulated", || webdav::open(&webdav::NEXTCLOUD)),
         row("owncloud, emulated", || webdav::open(&webdav::OWNCLOUD)),
         row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
+        row("s3: moto", || s3::open(Server::Moto, "")).but(s3::MOTO),
+        row("s3: moto, a prefix", || s3::open(Server::Moto, "/deep er/prefix+%41/")).but(s3::MOTO),
+        row("s3: s3s-fs", || s3::open(Server::S3sFs, "")).but(s3::S3S_FS),
     ]
 }

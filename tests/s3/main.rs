@@ -3,6 +3,7 @@
 #[path = "../servers/s3.rs"]
 mod servers;
 
+mod boto;
 mod helpers;
 mod multipart;
 mod objects;

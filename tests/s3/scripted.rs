@@ -73,7 +73,7 @@ impl Scripted {
         let saved = format!(
             "{{\"form\":1,\"place\":\"{place}\",\"region\":\"us-east-1\",\"writable\":true,\"create\":true,\
              \"replace\":true,\"remove\":true,\"copy_source\":true,\"copy_target\":true,\"finish_create\":true,\
-             \"finish_replace\":true,\"part_copy\":true,\"part_source\":true,\"etag_md5\":true,\"markers\":\"Listed\",\
+             \"finish_replace\":true,\"part_copy\":true,\"part_source\":true,\"etag_md5\":true,\"markers\":\"Listed\",\"controls\":true,\
              \"encoding\":\"Form\"}}"
         );
         from_saved(self.options(), &saved, clock, Arc::new(RealChance::new())).unwrap()
@@ -402,7 +402,7 @@ fn old_uploads_below_the_prefix_are_dropped_and_no_others() {
             }
             match asked.method.as_str() {
                 "DELETE" => (204, vec![], String::new()),
-                "GET" if asked.target.contains("fourwheel-probe") && asked.target.contains("max-keys=100") => {
+                "GET" if asked.target.contains("fourwheel-") && asked.target.contains("max-keys=100") => {
                     (200, vec![], "<ListBucketResult/>".into())
                 }
                 _ => error(403, "AccessDenied"),

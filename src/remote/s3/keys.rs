@@ -7,11 +7,20 @@
 //!
 //! Keys that no file system holds (`a//b`, `/a`, segments `.` and `..`, over 255 bytes, with NUL) are left out and counted.
 
+use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, FileKind, Name, RemotePath, Version};
 use serde::{Deserialize, Serialize};
 
-/// Names of the objects that the probe makes; never shown.
+/// Names, below the drive's prefix, of objects of our own; never shown, and refused to others.
+pub(super) const OWN_PREFIX: &str = ".fourwheel-";
+/// An object of our own that is older than this was left behind, and means nothing any more.
+pub(super) const OWN_NS_MAX: i64 = 7 * 86_400 * 1_000_000_000;
+/// Of the objects that the probe makes.
 pub(super) const PROBE_PREFIX: &str = ".fourwheel-probe-";
+/// Of the notes that a directory rename is under way.
+pub(super) const RENAME_PREFIX: &str = ".fourwheel-rename-";
+/// Longest key, bytes of UTF-8 ("Object key naming guidelines").
+pub(super) const KEY_BYTES_MAX: usize = 1_024;
 const HADOOP_SUFFIX: &str = "_$folder$";
 const OBJECT_SUFFIX: &str = " (object)";
 const MARKER_NAME: &str = "(directory object)";
@@ -43,6 +52,21 @@ impl Layout {
     /// What the keys below a directory begin with, which is also its marker's key; the prefix itself for the root.
     pub fn directory(&self, path: &RemotePath) -> String {
         if path.is_root() { self.prefix.clone() } else { format!("{}{}/", self.prefix, path.as_str()) }
+    }
+
+    /// Whether something may be stored at `path`, as a file or a directory. `NameTooLong`, `NameRefused`.
+    pub fn check(&self, path: &RemotePath) -> Result<()> {
+        for name in path.parts() {
+            Name::new(name.as_bytes())?;
+        }
+        let bytes = self.directory(path).len();
+        if bytes > KEY_BYTES_MAX {
+            return Err(Error::new(Kind::NameTooLong, format!("a key of {bytes} bytes; S3 has {KEY_BYTES_MAX}")));
+        }
+        if path.as_str().starts_with(OWN_PREFIX) {
+            return Err(Error::new(Kind::NameRefused, format!("names with {OWN_PREFIX} are fourwheel's own here")));
+        }
+        Ok(())
     }
 
     /// The key of Hadoop's marker of a directory.
@@ -138,7 +162,7 @@ impl Weaver {
     /// Takes an object; its key is relative to the drive's prefix.
     pub fn object(&mut self, object: Object) {
         self.settle(&object.key);
-        if object.key.starts_with(PROBE_PREFIX) {
+        if object.key.starts_with(OWN_PREFIX) {
             return;
         }
         let (directory, name) = split(&object.key);
@@ -162,7 +186,7 @@ impl Weaver {
     /// Takes a common prefix, which ends in `/`.
     pub fn prefix(&mut self, prefix: &str) {
         self.settle(prefix);
-        if prefix.starts_with(PROBE_PREFIX) {
+        if prefix.starts_with(OWN_PREFIX) {
             return;
         }
         if prefix.ends_with('/') && !self.enter(prefix, None) {
@@ -296,6 +320,19 @@ mod tests {
         let (mut shown, _) = woven(&keys, 10);
         shown.sort();
         assert_eq!(shown, ["a/", "b/", "b/(directory object)", "c/", "d_$folder$"]);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused_before_it_is_sent() {
+        let layout = Layout::new("p");
+        let kind = |path: &str| layout.check(&RemotePath::new(path)).err().map(|error| error.kind);
+        assert_eq!((kind("a/b"), kind(&"x".repeat(255))), (None, None));
+        assert_eq!(
+            (kind(&"x".repeat(256)), kind(&"x/".repeat(512))),
+            (Some(Kind::NameTooLong), Some(Kind::NameTooLong))
+        );
+        assert_eq!((kind("a/.."), kind(".fourwheel-x")), (Some(Kind::NameRefused), Some(Kind::NameRefused)));
+        assert_eq!(kind("a/.fourwheel-x"), None);
     }
 
     #[test]

@@ -24,8 +24,6 @@ const PREFIX: &str = "x-amz-meta-";
 /// Headers of an object that a rewrite must carry over, besides user metadata.
 const CARRIED: [&str; 6] =
     ["content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires"];
-/// Says that a directory rename is under way, on the marker of its target; see `rename_dir`.
-pub(super) const RENAME: &str = "x-amz-meta-fourwheel-rename";
 
 /// The headers that store `meta` with an object of `kind`. What is `None` is not stored.
 pub(super) fn headers(meta: &Meta, kind: FileKind) -> Result<Vec<(String, String)>> {
@@ -57,7 +55,7 @@ fn check(headers: &[(String, String)]) -> Result<()> {
 /// The headers that rewrite an object with `meta` over what it has now: all else is carried over.
 pub(super) fn rewritten(now: &HeaderMap, meta: &Meta, kind: FileKind) -> Result<Vec<(String, String)>> {
     let mut out = headers(meta, kind)?;
-    let dropped = |name: &str| meta.xattrs.is_some() && name == "x-amz-meta-xattr" || name == RENAME;
+    let dropped = |name: &str| meta.xattrs.is_some() && name == "x-amz-meta-xattr";
     for (name, value) in now {
         let name = name.as_str();
         let kept = (name.starts_with(PREFIX) && !dropped(name)) || CARRIED.contains(&name);

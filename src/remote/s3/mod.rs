@@ -37,7 +37,7 @@ use crate::sys::{Chance, Clock};
 use async_trait::async_trait;
 use client::Client;
 use digest::Want;
-use keys::Layout;
+use keys::{KEY_BYTES_MAX, Layout};
 use list::Encoding;
 use probe::{Markers, Probe};
 use std::collections::BTreeSet;
@@ -51,8 +51,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 const CLASHES_MAX: usize = 10_000;
 /// Files of this size and more go in parts, bytes: below, what a broken connection costs is less than three more requests.
 const SESSION_FROM_BYTES: u64 = 32 << 20;
-/// Longest key, bytes of UTF-8 ("Object key naming guidelines").
-const KEY_BYTES_MAX: usize = 1_024;
 
 /// Where a bucket is and with which keys; what is `None` is looked for (see `credentials`) or has the default named here.
 #[derive(Clone, Default)]
@@ -197,7 +195,7 @@ impl S3Remote {
         Capabilities {
             names: NameRules {
                 // Without encoding, XML 1.0 cannot name control characters in listings.
-                no_control: probe.encoding == Encoding::Plain,
+                no_control: !probe.controls || probe.encoding == Encoding::Plain,
                 path_bytes_max,
                 ..unknown_capabilities().names
             },
@@ -253,6 +251,17 @@ impl S3Remote {
 
     fn writing(&self) -> Result<()> {
         if self.options.read_only { Err(Error::new(Kind::ReadOnly, "the drive is read-only")) } else { Ok(()) }
+    }
+
+    /// Whether something may be written at `path`.
+    fn writing_to(&self, path: &RemotePath) -> Result<()> {
+        self.writing()?;
+        let refused = self.capabilities.names.no_control && path.as_str().chars().any(|c| c.is_ascii_control());
+        let checked = match refused {
+            true => Err(Error::new(Kind::NameRefused, "the server keeps no control characters")),
+            false => self.layout.check(path),
+        };
+        checked.context(format_args!("store \"{path}\""))
     }
 }
 
@@ -339,7 +348,7 @@ impl Remote for S3Remote {
     }
 
     async fn put(&self, place: &Place, request: PutRequest) -> Result<Entry> {
-        self.writing()?;
+        self.writing_to(&place.path)?;
         self.put_file(&place.path, request).await.context(format_args!("store \"{}\"", place.path))
     }
 
@@ -348,7 +357,7 @@ impl Remote for S3Remote {
     }
 
     async fn begin(&self, place: &Place, size: u64, meta: &Meta, condition: &Condition) -> Result<Session> {
-        self.writing()?;
+        self.writing_to(&place.path)?;
         let doing = format!("begin to upload \"{}\"", place.path);
         // Better to know before gigabytes are sent; `finish` decides.
         if *condition != Condition::Any {
@@ -391,12 +400,12 @@ impl Remote for S3Remote {
     }
 
     async fn mkdir(&self, place: &Place, meta: &Meta) -> Result<Entry> {
-        self.writing()?;
+        self.writing_to(&place.path)?;
         self.make_directory(&place.path, meta).await.context(format_args!("make directory \"{}\"", place.path))
     }
 
     async fn rename(&self, from: &Place, to: &Place, source: Option<&Version>, condition: &Condition) -> Result<Entry> {
-        self.writing()?;
+        self.writing_to(&to.path)?;
         let doing = format!("rename \"{}\" to \"{}\"", from.path, to.path);
         self.rename_path(&from.path, &to.path, source, condition).await.context(doing)
     }
@@ -411,7 +420,7 @@ impl Remote for S3Remote {
     }
 
     async fn copy(&self, from: &Place, version: &Version, to: &Place, condition: &Condition) -> Result<Entry> {
-        self.writing()?;
+        self.writing_to(&to.path)?;
         let doing = format!("copy \"{}\" to \"{}\"", from.path, to.path);
         self.copy_file(&from.path, version, &to.path, condition).await.context(doing)
     }

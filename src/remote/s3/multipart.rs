@@ -194,13 +194,16 @@ impl S3Remote {
             for part in root.all("Part") {
                 let number = u32::try_from(part.number("PartNumber")?)
                     .map_err(|_| Error::new(Kind::Corrupt, "a part's number"))?;
-                parts.push(Part { number, size: part.number("Size")?, tag: part.must("ETag").map(wire::etag)? });
+                // A part whose etag is not told (s3s-fs) cannot be named at the end: it is sent again.
+                let Some(tag) = part.text_of("ETag").map(wire::etag) else { continue };
+                parts.push(Part { number, size: part.number("Size")?, tag });
             }
-            let last = parts.last().map_or(0, |part| u64::from(part.number));
-            if !root.flag("IsTruncated") || last <= after {
+            let next = root.text_of("NextPartNumberMarker").and_then(|text| text.trim().parse().ok());
+            let next = next.unwrap_or_else(|| parts.last().map_or(0, |part| u64::from(part.number)));
+            if !root.flag("IsTruncated") || next <= after {
                 return Ok(parts);
             }
-            after = last;
+            after = next;
         }
     }
 
@@ -245,7 +248,12 @@ impl S3Remote {
         for race in 1.. {
             let guard = condition_header(condition, self.probe.finish_create, self.probe.finish_replace);
             if guard.is_none() && *condition != Condition::Any {
-                self.look(&target.key, condition).await?;
+                match self.look(&target.key, condition).await {
+                    Err(error) if error.kind == Kind::Precondition => {
+                        return self.completed_before(&target.key, expected, size, lost()).await;
+                    }
+                    looked => looked?,
+                };
             }
             let call = Call::object(Method::POST, &target.key)
                 .query("uploadId", target.upload_id.as_str())
@@ -261,12 +269,17 @@ impl S3Remote {
                     let etag = root.text_of("ETag").map(wire::etag).unwrap_or_default();
                     return self.completed(&target.key, etag, expected, size).await;
                 }
-                Err(refused) if refused.is_precondition() => return Err(lost()),
+                Err(refused) if refused.is_precondition() => {
+                    return self.completed_before(&target.key, expected, size, lost()).await;
+                }
                 Err(refused) if refused.code == "ConditionalRequestConflict" && race < RACES_MAX => {
                     self.look(&target.key, condition).await?;
                 }
                 Err(refused) if refused.is_absent() => {
-                    return self.completed_before(target, expected, size, condition, refused.code == "NoSuchKey").await;
+                    // If-Match where no object is, too, is 404 at AWS.
+                    let gone = Error::new(Kind::NotFound, "the server no longer knows the upload");
+                    let why = if refused.code == "NoSuchKey" { lost() } else { gone };
+                    return self.completed_before(&target.key, expected, size, why).await;
                 }
                 Err(refused) => return Err(refused.error),
             }
@@ -282,27 +295,14 @@ impl S3Remote {
         Ok(Stored { etag, verified: false })
     }
 
-    /// The upload is gone: it may have been completed, and only the answer was lost.
-    async fn completed_before(
-        &self,
-        target: &Target,
-        expected: Option<String>,
-        size: u64,
-        condition: &Condition,
-        no_such_key: bool,
-    ) -> Result<Stored> {
-        let head = self.head(&target.key).await?;
-        if let (Some(head), Some(expected)) = (&head, &expected)
-            && head.etag == *expected
-            && head.size == size
-        {
-            return Ok(Stored { etag: head.etag.clone(), verified: false });
+    /// The server refuses to complete: that may be since it has done so before, and only the answer was lost. Else `why`.
+    async fn completed_before(&self, key: &str, expected: Option<String>, size: u64, why: Error) -> Result<Stored> {
+        match (self.head(key).await?, expected) {
+            (Some(head), Some(expected)) if head.etag == expected && head.size == size => {
+                Ok(Stored { etag: expected, verified: false })
+            }
+            _ => Err(why),
         }
-        // If-Match where no object is, too, is 404.
-        if no_such_key || (head.is_none() && matches!(condition, Condition::Is(_))) {
-            return Err(lost());
-        }
-        Err(Error::new(Kind::NotFound, "the server no longer knows the upload"))
     }
 
     /// Drops a session.

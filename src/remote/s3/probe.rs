@@ -7,7 +7,7 @@ use super::S3Remote;
 use super::client::Call;
 use super::digest::{Hashes, Payload};
 use super::errors::Refused;
-use super::keys::PROBE_PREFIX;
+use super::keys::{OWN_NS_MAX, OWN_PREFIX, PROBE_PREFIX};
 use super::list::{Depth, Encoding};
 use super::multipart::Target;
 use super::object::is_opaque;
@@ -24,10 +24,9 @@ use serde::{Deserialize, Serialize};
 const FORM: u32 = 1;
 /// A tag that no object has.
 const WRONG: &str = "00000000000000000000000000000000";
-/// What servers have trouble with, in one name: a blank, a plus, an encoded letter, a letter that is not ASCII.
-const ODD: &str = " a+b%41é";
-/// Objects of a probe that broke off are removed when older than this.
-const LEFTOVER_NS: i64 = 86_400 * 1_000_000_000;
+/// What servers have trouble with, from most to least: a control character; a blank, a plus, an encoded letter and one that is
+/// not ASCII; nothing.
+const ENDINGS: [&str; 3] = ["\n a+b%41é", " a+b%41é", ""];
 
 /// What becomes of the empty objects that stand for directories (`dir/`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +69,8 @@ pub(super) struct Probe {
     /// The etag of a plain object is the MD5 of its content.
     pub etag_md5: bool,
     pub markers: Markers,
+    /// Names may hold control characters.
+    pub controls: bool,
     pub encoding: Encoding,
 }
 
@@ -92,6 +93,7 @@ impl Probe {
             part_source: false,
             etag_md5: false,
             markers: Markers::Listed,
+            controls: true,
             encoding: Encoding::Form,
         }
     }
@@ -123,19 +125,25 @@ enum Outcome {
     Unknown,
 }
 
+/// Whether a refusal says nothing about what the server can do.
+fn is_passing(refused: &Refused) -> bool {
+    refused.status == 0 || matches!(refused.error.kind, Kind::Throttled | Kind::SignIn)
+}
+
 fn outcome<T>(answer: std::result::Result<T, Refused>) -> Result<Outcome> {
     match answer {
         Ok(_) => Ok(Outcome::Done),
         Err(refused) if refused.is_precondition() => Ok(Outcome::Refused),
-        Err(refused) if refused.status == 0 || refused.error.kind == Kind::Throttled => Err(refused.error),
+        Err(refused) if is_passing(&refused) => Err(refused.error),
         Err(_) => Ok(Outcome::Unknown),
     }
 }
 
 impl S3Remote {
-    /// Asks for the bucket at all, which settles region and keys, and removes what an earlier probe left behind.
+    /// Asks for the bucket at all, which settles region and keys, and removes what was left behind by a probe, or
+    /// by a rename that nobody repeated.
     pub(super) async fn greet(&mut self) -> Result<()> {
-        let prefix = format!("{}{PROBE_PREFIX}", self.layout.prefix());
+        let prefix = format!("{}{OWN_PREFIX}", self.layout.prefix());
         let keys = match self.keys(&prefix, Depth::All, 100, None).await {
             Err(refused) if refused.code == "NoSuchBucket" || (refused.status == 404 && refused.code.is_empty()) => {
                 let why = format!(
@@ -150,7 +158,7 @@ impl S3Remote {
         if !self.options.read_only {
             let now = self.client.wall_ns();
             for old in
-                keys.objects.iter().filter(|o| o.modified_ns.is_some_and(|at| now.saturating_sub(at) > LEFTOVER_NS))
+                keys.objects.iter().filter(|o| o.modified_ns.is_some_and(|at| now.saturating_sub(at) > OWN_NS_MAX))
             {
                 self.delete(&old.key).await?;
             }
@@ -163,34 +171,45 @@ impl S3Remote {
     pub(super) async fn try_all(&mut self) -> Result<()> {
         let stem = format!("{}{PROBE_PREFIX}{:016x}", self.layout.prefix(), self.chance.next());
         let marker = format!("{stem}/");
-        let mut key = format!("{stem}{ODD}");
-        let first = match self.probe_put(&key, b"first", None).await {
-            Ok(etag) => etag,
-            Err(refused) if refused.error.kind == Kind::Denied => {
-                tracing::warn!("{}: these keys may not write here: {}", self.description, refused.error);
-                return Ok(());
+        let mut failed = None;
+        for ending in ENDINGS {
+            let key = format!("{stem}{ending}");
+            let (etag, opaque) = match self.probe_put(&key, b"first", None).await {
+                Ok(stored) => stored,
+                Err(refused) if refused.error.kind == Kind::Denied => {
+                    tracing::warn!("{}: these keys may not write here: {}", self.description, refused.error);
+                    return Ok(());
+                }
+                Err(refused) if is_passing(&refused) => return Err(refused.error),
+                // Some stores refuse some names; then a plainer one is tried.
+                Err(refused) => {
+                    failed = Some(refused.error);
+                    continue;
+                }
+            };
+            self.probe.writable = true;
+            self.probe.controls = ending == ENDINGS[0];
+            let found = self.try_object(&key, &marker, &etag, opaque).await;
+            // Whatever came out, nothing of ours stays; what does is removed by a later connect.
+            let swept = [self.delete(&key).await, self.delete(&marker).await];
+            match found {
+                Ok(true) => return swept.into_iter().collect(),
+                Ok(false) => {}
+                Err(error) => return Err(error),
             }
-            // Stores over a plain file system refuse some names.
-            Err(refused) if refused.status == 400 => {
-                key = stem.clone();
-                self.probe_put(&key, b"first", None).await?
-            }
-            Err(refused) => return Err(refused.error),
-        };
-        self.probe.writable = true;
-        let found = self.try_object(&key, &marker, &first.0, first.1).await;
-        // Whatever came out, nothing of ours stays; what does is removed by a later connect.
-        let swept = [self.delete(&key).await, self.delete(&marker).await];
-        found?;
-        swept.into_iter().collect()
+        }
+        Err(failed.unwrap_or_else(|| Error::new(Kind::Corrupt, "the server does not list what it stores")))
     }
 
-    async fn try_object(&mut self, key: &str, marker: &str, etag: &str, opaque: bool) -> Result<()> {
+    /// Tries everything on one object. False: it is not listed under its name, so try a plainer one.
+    async fn try_object(&mut self, key: &str, marker: &str, etag: &str, opaque: bool) -> Result<bool> {
         self.probe.etag_md5 = !opaque && etag == Hashes::of(b"first", self.want()).etag();
         let create = outcome(self.probe_put(key, b"second", Some(("if-none-match", "*"))).await)?;
         let replace = outcome(self.probe_put(key, b"second", Some(("if-match", WRONG))).await)?;
         let with_marker = self.probe_put(marker, b"", None).await.is_ok();
-        self.list_probe(key, marker).await?;
+        if !self.list_probe(key, marker).await? {
+            return Ok(false);
+        }
         let unharmed = self.head(key).await?.is_some_and(|head| head.etag == etag);
         self.probe.create = create == Outcome::Refused && unharmed;
         let readable = with_marker && matches!(self.head(marker).await, Ok(Some(head)) if head.size == 0);
@@ -203,11 +222,12 @@ impl S3Remote {
         let now = self.head(key).await?.map(|head| head.etag).unwrap_or_default();
         self.try_copies(key, &now).await?;
         self.try_parts(key, &now).await?;
-        self.try_removal(key).await
+        self.try_removal(key).await?;
+        Ok(true)
     }
 
-    /// Finds out how keys and markers are listed.
-    async fn list_probe(&mut self, key: &str, marker: &str) -> Result<()> {
+    /// Finds out how keys and markers are listed; false where `key` is not.
+    async fn list_probe(&mut self, key: &str, marker: &str) -> Result<bool> {
         let stem = marker.trim_end_matches('/');
         for encoding in [Encoding::Form, Encoding::Percent, Encoding::Plain] {
             let Ok(keys) = self.keys_as(encoding, stem, Depth::All, 10, None).await else { continue };
@@ -215,10 +235,10 @@ impl S3Remote {
             if listed(key) {
                 self.probe.encoding = encoding;
                 self.probe.markers = if listed(marker) { Markers::Listed } else { Markers::Unlisted };
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(Error::new(Kind::Corrupt, format!("the server does not list \"{}\", which it stored", key.escape_debug())))
+        Ok(false)
     }
 
     async fn try_copies(&mut self, key: &str, etag: &str) -> Result<()> {

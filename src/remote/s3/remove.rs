@@ -105,7 +105,7 @@ impl S3Remote {
         }
         if self.probe.markers == Markers::Useless {
             // There may be one that cannot be seen.
-            return self.delete(&prefix).await;
+            self.delete(&prefix).await?;
         }
         self.must_be_directory(path).await
     }

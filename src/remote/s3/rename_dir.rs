@@ -1,24 +1,26 @@
 //! Renaming a directory: every object below is copied, then every one is removed. Safe to break off and repeat anywhere.
 //!
-//! 1. The target's marker is written with a note that names the source (`x-amz-meta-fourwheel-rename`). It makes a repeated
-//!    call tell its own half-done work from somebody else's directory.
-//! 2. All below the source is copied. The source is whole until this is done.
+//! 1. A note of our own is written, named after source and target (`.fourwheel-rename-…` below the drive's prefix). It makes a
+//!    repeated call tell its own half-done work from somebody else's directory, for a week.
+//! 2. All below the source is copied, its marker too. The source is whole until this is done.
 //! 3. Page by page, what stands equal at the target is removed at the source; what came meanwhile is copied first.
-//! 4. The source's marker goes, and the note at the target.
+//! 4. The note goes.
 //!
 //! While this runs both trees can be seen. What another client writes to the source between a page of step 3 and its
 //! removal, milliseconds later, is lost unless the bucket keeps versions: S3's call for many removals takes no conditions.
 
 use super::S3Remote;
 use super::copy::{COPY_BYTES_MAX, Origin, Seen};
-use super::digest::hex;
-use super::keys::{Object, directory_entry};
+use super::digest::{Hashes, Payload, hex};
+use super::keys::{OWN_NS_MAX, Object, RENAME_PREFIX};
 use super::list::{Depth, From, PAGE};
 use super::meta;
 use super::object::{Head, is_md5, is_opaque, lost};
+use super::probe::Markers;
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::{Entry, FileKind, Meta, RemotePath, Version};
 use crate::remote::Condition;
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::HeaderMap;
 use sha2::{Digest as _, Sha256};
@@ -59,21 +61,22 @@ impl S3Remote {
             return Err(Error::new(Kind::Invalid, "a directory cannot move below itself"));
         }
         let (source, target) = (self.layout.directory(from), self.layout.directory(to));
-        let note = hex(&Sha256::digest(source.as_bytes()));
-        let marker = self.head(&target).await?;
-        let ours =
-            marker.as_ref().is_some_and(|head| head.headers.get(meta::RENAME).is_some_and(|value| *value == note));
+        let note = hex(&Sha256::digest(format!("{source}\n{target}").as_bytes()));
+        let note = format!("{}{RENAME_PREFIX}{note}", self.layout.prefix());
+        let ours = self.head(&note).await?.is_some_and(|head| {
+            head.modified_ns.is_some_and(|at| self.client.wall_ns().saturating_sub(at) < OWN_NS_MAX)
+        });
         if !ours {
             // Whether the source is there comes first: a repeated call, with all done, says NotFound.
             if self.stat_directory(from).await?.is_none() {
                 return Err(Error::new(Kind::NotFound, "no such file or directory"));
             }
-            let taken =
-                marker.is_some() || self.stat_directory(to).await?.is_some() || self.object(to).await?.is_some();
+            let taken = self.is_directory(to).await? || self.object(to).await?.is_some();
             if taken || matches!(condition, Condition::Is(_)) {
                 return Err(lost());
             }
-            self.write_note(&source, &target, &note).await?;
+            let (empty, nothing) = (Hashes::of(b"", self.want()), Payload::Bytes(Bytes::new()));
+            self.put_key(&note, nothing, &empty, Vec::new(), &Condition::Any).await?;
         }
         let work = Move { source: &source, target: &target };
         self.pass(&work, if ours { Pass::CopyMissing } else { Pass::Copy }).await?;
@@ -84,48 +87,30 @@ impl S3Remote {
                 return Err(Error::new(Kind::Unavailable, "others keep writing to what is being renamed"));
             }
         }
-        self.delete(&source).await.context("remove the marker of what was renamed")?;
+        self.end(from, to).await?;
+        self.delete(&note).await?;
+        let moved = self.stat_directory(to).await?;
+        moved.ok_or_else(|| Error::new(Kind::NotFound, "somebody removed it at its new place"))
+    }
+
+    /// Moves what the listings of the source do not hold: markers that are not listed, and Hadoop's.
+    async fn end(&self, from: &RemotePath, to: &RemotePath) -> Result<()> {
+        let (source, target) = (self.layout.directory(from), self.layout.directory(to));
+        if self.probe.markers == Markers::Unlisted
+            && let Some(head) = self.head(&source).await?
+        {
+            let headers = meta::rewritten(&head.headers, &Meta::default(), FileKind::Directory)?;
+            self.put_marker(&target, headers, &Condition::Any).await?;
+        }
+        if self.probe.markers != Markers::Listed {
+            self.delete(&source).await.context("remove the marker of what was renamed")?;
+        }
         let hadoop = self.layout.hadoop(from);
         if self.saw_hadoop() && self.head(&hadoop).await?.is_some_and(|head| head.size == 0) {
             self.delete(&hadoop).await?;
+            self.put_marker(&target, Vec::new(), &Condition::Any).await?;
         }
-        self.remove_note(&target).await
-    }
-
-    /// Writes the target's marker, with the attributes (and the bytes, if any) of the source's.
-    async fn write_note(&self, source: &str, target: &str, note: &str) -> Result<()> {
-        let marker = self.head(source).await?;
-        let mut headers = match &marker {
-            Some(head) => meta::rewritten(&head.headers, &Meta::default(), FileKind::Directory)?,
-            None => Vec::new(),
-        };
-        headers.push((meta::RENAME.to_owned(), note.to_owned()));
-        match marker.filter(|head| head.size > 0) {
-            Some(head) => {
-                let origin = Origin { key: source, head: &head, seen: Seen::JustNow };
-                self.copy_key(origin, target, Some(headers), &Condition::Absent).await.map(drop)
-            }
-            None => self.put_marker(target, headers, &Condition::Absent).await,
-        }
-    }
-
-    async fn remove_note(&self, target: &str) -> Result<Entry> {
-        let Some(head) = self.head(target).await? else { return Ok(directory_entry(None)) };
-        let headers = meta::rewritten(&head.headers, &Meta::default(), FileKind::Directory)?;
-        if head.size > 0 {
-            self.copy_key(
-                Origin { key: target, head: &head, seen: Seen::JustNow },
-                target,
-                Some(headers),
-                &Condition::Any,
-            )
-            .await?;
-        } else {
-            self.put_marker(target, headers, &Condition::Any).await?;
-        }
-        let mut entry = directory_entry(None);
-        entry.meta = Some(meta::read(&head.headers, FileKind::Directory));
-        Ok(entry)
+        Ok(())
     }
 
     /// Goes over the source once. Returns how many objects could not be settled, since they changed under our hands.
@@ -133,7 +118,7 @@ impl S3Remote {
         let (mut from, mut left): (Option<From>, usize) = (None, 0);
         loop {
             let page = self.keys(work.source, Depth::All, PAGE, from.as_ref()).await?;
-            let objects: Vec<Object> = page.objects.into_iter().filter(|object| object.key != work.source).collect();
+            let objects = page.objects;
             let there = if pass == Pass::Copy { HashMap::new() } else { self.standing(work, &objects).await? };
             let settled = objects.into_iter().map(|object| {
                 let target = format!("{}{}", work.target, &object.key[work.source.len()..]);
