@@ -158,7 +158,7 @@ impl Error {
         &self.message
     }
 
-    /// Converts an error of the local disk; ENOSPC, EDQUOT and ENOENT keep their meaning.
+    /// Converts an error of the local disk; ENOSPC, EDQUOT, ENOENT and the like keep their meaning.
     pub fn disk(doing: impl fmt::Display, error: &std::io::Error) -> Self {
         let kind = match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Kind::NoSpace,
@@ -167,6 +167,7 @@ impl Error {
             Some(libc::ENOTEMPTY) => Kind::NotEmpty,
             Some(libc::EACCES | libc::EPERM) => Kind::Denied,
             Some(libc::EROFS) => Kind::ReadOnly,
+            Some(libc::EXDEV) => Kind::CrossDevice,
             Some(libc::EFBIG) => Kind::TooLarge,
             Some(libc::ENAMETOOLONG) => Kind::NameTooLong,
             Some(libc::EINVAL) => Kind::Invalid,

@@ -158,7 +158,7 @@ impl Space {
     /// Reserves `bytes`, waiting up to `deadline` for others to release some.
     ///
     /// * [`Kind::NoSpace`] when the deadline passed. Errors of [`Space::reserve`] otherwise.
-    /// * Cancel-safe: a dropped wait holds nothing.
+    /// * Evicts on the calling task, as `reserve` does. Cancel-safe: a dropped wait holds nothing.
     pub async fn wait_for(self: &Arc<Self>, bytes: u64, deadline: Duration) -> Result<Reservation> {
         let wait = async {
             loop {

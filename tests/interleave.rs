@@ -74,10 +74,12 @@ async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
             match e.kind {
                 FileKind::Directory => next.push((e.ino, path)),
                 _ => {
-                    let opened =
-                        running.drive.open(e.ino, Access { write: false, truncate: false }).get().await.unwrap();
-                    let bytes = running.drive.read(e.ino, opened.fh, 0, 1 << 20).get().await.unwrap();
+                    // What the other takes away between the listing and the open is seen when the tree is read again.
+                    let access = Access { write: false, truncate: false };
+                    let Ok(opened) = running.drive.open(e.ino, access).get().await else { continue };
+                    let bytes = running.drive.read(e.ino, opened.fh, 0, 1 << 20).get().await;
                     running.drive.release(e.ino, opened.fh);
+                    let Ok(bytes) = bytes else { continue };
                     found.insert(path[1..].to_owned(), bytes.to_vec());
                 }
             }
@@ -224,7 +226,10 @@ fn world(seed: u64, capabilities: Capabilities) {
                     acknowledged.remove(&(false, path));
                 }
             }
-            10 => std::thread::sleep(Duration::from_millis(rng.next(60))),
+            10 => {
+                let pause = Duration::from_millis(rng.next(60));
+                runtime.block_on(async { tokio::time::sleep(pause).await });
+            }
             _ => {
                 // The worker dies: its tasks end where they are. Its memory is forgotten.
                 trace.push(format!("{step} crash"));

@@ -1,11 +1,13 @@
 //! From a drive's settings to its remote, without asking the network where the state remembers what was found out.
 
-use crate::config::{Drive, RemoteSpec, S3Spec, SignIn, WebDavSpec};
-use crate::error::{Context, Error, Kind, Result};
+use crate::config::{Drive, RemoteSpec, S3Credentials, S3Spec, SignIn, WebDavSpec};
+use crate::error::{Context, Result};
 use crate::remote::folder::Folder;
+use crate::remote::layers::{Settings, stack};
 use crate::remote::memory::{self, Memory};
+use crate::remote::s3::{self, S3Options};
 use crate::remote::webdav::{WebDav, WebDavOptions};
-use crate::remote::{Meter, Remote, Settings};
+use crate::remote::{Meter, Remote};
 use crate::store::Store;
 use crate::sys::{Chance, Clock};
 use std::sync::Arc;
@@ -34,10 +36,11 @@ pub async fn connect(
         RemoteSpec::Memory => Arc::new(Memory::new(memory::everything(), clock.clone())) as Arc<dyn Remote>,
         RemoteSpec::Folder(folder) => Arc::new(Folder::connect(&folder.path, clock.clone(), chance.clone())?),
         RemoteSpec::WebDav(spec) => webdav(spec, drive, saved.as_deref(), store, clock, chance).await?,
-        RemoteSpec::S3(spec) => s3(spec, drive, saved.as_deref(), store, clock, chance).await?,
+        RemoteSpec::S3(spec) => bucket(spec, drive, saved.as_deref(), store, clock, chance).await?,
     };
-    let (remote, meter) = crate::remote::wrap(remote, clock.clone(), chance.clone(), &Settings::default());
-    Ok(Connected { remote, meter })
+    // The planner repeats what fails, after looking at the views again; so a call gives up soon, and none holds a worker long.
+    let stack = stack(remote, clock.clone(), chance.clone(), &Settings::default());
+    Ok(Connected { remote: stack.foreground, meter: stack.meter })
 }
 
 async fn webdav(
@@ -77,13 +80,43 @@ async fn webdav(
     Ok(remote)
 }
 
-async fn s3(
-    _spec: &S3Spec,
-    _drive: &Drive,
-    _saved: Option<&str>,
-    _store: &Store,
-    _clock: &Arc<dyn Clock>,
-    _chance: &Arc<dyn Chance>,
+async fn bucket(
+    spec: &S3Spec,
+    drive: &Drive,
+    saved: Option<&str>,
+    store: &Store,
+    clock: &Arc<dyn Clock>,
+    chance: &Arc<dyn Chance>,
 ) -> Result<Arc<dyn Remote>> {
-    Err(Error::new(Kind::Unsupported, "s3"))
+    let mut options = S3Options {
+        endpoint: spec.http.endpoint.clone().or_else(|| spec.endpoint.clone()),
+        region: spec.region.clone(),
+        bucket: spec.bucket.clone(),
+        prefix: spec.prefix.clone(),
+        path_style: spec.path_style,
+        ca_file: spec.http.ca_file.clone(),
+        read_only: drive.settings.read_only,
+        ..S3Options::default()
+    };
+    match &spec.credentials {
+        S3Credentials::Keys { access_key_id, secret_access_key, session_token } => {
+            options.access_key_id = Some(access_key_id.clone());
+            options.secret_access_key = Some(secret_access_key.expose().to_owned());
+            options.session_token = session_token.as_ref().map(|token| token.expose().to_owned());
+        }
+        S3Credentials::Profile(profile) => options.profile = Some(profile.clone()),
+        S3Credentials::Environment => {}
+    }
+    if let Some(saved) = saved {
+        match s3::from_saved(options.clone(), saved, clock.clone(), chance.clone()) {
+            Ok(remote) => return Ok(remote),
+            Err(e) => tracing::warn!("what was known of the bucket is of no use: {e}"),
+        }
+    }
+    let remote = s3::connect(options, clock.clone(), chance.clone()).await?;
+    if !drive.settings.read_only {
+        let text = remote.probe_text();
+        store.write(|tx| tx.set_fact(PROBED, &text))?;
+    }
+    Ok(remote)
 }

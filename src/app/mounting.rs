@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long `mount --daemon` waits for the mount to answer: a first mount asks the server what it can do.
 const READY_WITHIN: Duration = Duration::from_secs(150);
 
+/// How long the lock of a state directory is waited for.
+const LOCK_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a worker may go on sending when it is to stop, and a little more.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
@@ -71,9 +74,11 @@ fn worker(job: WorkerJob) -> Result<()> {
 
 fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     let drive = &job.drive;
-    let state = StateDir::open(&drive.state_dir)?;
+    let state = open_state(&drive.state_dir)?;
     logs::to_file(&state.log())?;
     keep_secrets();
+    die_whole();
+    raise_descriptors();
     let disk = Arc::new(RealDisk);
     let clock: Arc<dyn Clock> = Arc::new(RealClock);
     let chance: Arc<dyn Chance> = Arc::new(RealChance::new());
@@ -136,6 +141,20 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
     served
 }
 
+/// Opens the state directory; a worker whose keeper was killed may need a moment to let go of it.
+fn open_state(path: &Path) -> Result<StateDir> {
+    let end = RealClock.monotonic() + LOCK_WITHIN;
+    loop {
+        match StateDir::open(path) {
+            Err(e) if e.kind == Kind::InUse && RealClock.monotonic() < end => {
+                #[allow(clippy::disallowed_methods, reason = "nothing runs yet in this process")]
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
 fn sync_settings(drive: &Drive, safe_mode: bool) -> SyncSettings {
     let settings = &drive.settings;
     SyncSettings {
@@ -171,6 +190,28 @@ fn host_name() -> String {
     let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = String::from_utf8_lossy(&name).trim().to_owned();
     if name.is_empty() { "here".into() } else { name }
+}
+
+/// A thread that panicked would leave requests unanswered: the whole worker ends, and the keeper starts the next one.
+fn die_whole() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        say(info);
+        tracing::error!("{info}");
+        std::process::abort();
+    }));
+}
+
+/// The cache holds two descriptors for each open file: as many as the system gives are asked for.
+fn raise_descriptors() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer, and is then given back.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
 
 /// No core dump holds a password.

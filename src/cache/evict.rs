@@ -14,6 +14,7 @@ use super::recency::Cold;
 use super::shared::Shared;
 use crate::error::Result;
 use crate::space::Evict;
+use crate::sys::locked;
 
 /// What became of a block that was to go.
 enum Outcome {
@@ -56,9 +57,11 @@ impl Shared {
         if self.recency.is_pinned(key.ino) {
             return Outcome::Freed(0);
         }
-        let evicted = self.obtain_key(key).and_then(|file| match file {
-            Some(file) => file.evict_block(block),
-            None => Ok(Outcome::Freed(0)),
+        let evicted = self.obtain_key(key).and_then(|file| {
+            let Some(file) = file else { return Ok(Outcome::Freed(0)) };
+            let outcome = file.evict_block(block);
+            self.keep_victim(file);
+            outcome
         });
         evicted.unwrap_or_else(|error| {
             tracing::warn!(ino = %key.ino, "evict from the cache: {error}");
@@ -96,14 +99,22 @@ impl Shared {
                 Err(error) => tracing::warn!(ino = %key.ino, "evict from the cache: {error}"),
             }
         }
+        self.keep_victim(file);
         freed
+    }
+
+    /// Keeps `file` open for the next eviction.
+    fn keep_victim(&self, file: Arc<CacheFile>) {
+        let last = locked(&self.last_victim).replace(file);
+        // Dropping it may close it: after the lock.
+        drop(last);
     }
 }
 
 impl CacheFile {
     /// The blocks that have present pieces, in order.
     pub(super) fn block_numbers(&self) -> Vec<u32> {
-        let meta = crate::sys::locked(&self.meta);
+        let meta = locked(&self.meta);
         meta.blocks.iter().filter(|(_, state)| state.record.mask != 0).map(|(block, _)| *block).collect()
     }
 

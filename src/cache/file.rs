@@ -115,7 +115,8 @@ impl Drop for Data {
 
 /// Keeps every block of a cached file from eviction, for as long as the kernel reads the data file by itself.
 ///
-/// When the file is removed meanwhile, its bytes stay on disk, and counted, until this is dropped.
+/// When the file is removed meanwhile, its bytes stay on disk, and counted, until this is dropped. When it is taken into
+/// the journal, the data file is the journal's, and a hold protects nothing any more.
 pub struct Hold {
     data: Arc<Data>,
 }
@@ -403,7 +404,7 @@ impl CacheFile {
         let Some(files) = &meta.files else { return };
         let mut at = 0;
         let named = meta.blocks.iter().flat_map(|(block, state)| layout::pieces_in(*block, state.record.mask));
-        for span in named.map(|piece| self.span(piece)).chain([self.size()..self.size()]) {
+        for span in named.map(|piece| self.span(piece)).chain(std::iter::once(self.size()..self.size())) {
             if span.start > at
                 && let Err(error) = files.data.file.punch(at, self.shared.ledger.rounded(span.start - at))
             {

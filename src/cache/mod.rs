@@ -179,6 +179,8 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
+        let victim = locked(&self.shared.last_victim).take();
+        drop(victim);
         if let Err(error) = self.shared.ledger.settle() {
             tracing::warn!("{error}");
         }

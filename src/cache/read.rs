@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::file::{CacheFile, Data, Phase};
+use super::file::{CacheFile, Data, Meta, Phase};
 use super::layout::{self, PIECE};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::locked;
@@ -127,7 +127,7 @@ impl CacheFile {
             if grip.pieces.len() as u64 == count {
                 return Some(grip);
             }
-            grip.release(&[]);
+            grip.abandon();
             None
         }))
     }
@@ -228,22 +228,20 @@ impl Grip<'_> {
         }
     }
 
-    /// Lets go, remembers which pieces are good, drops the bad ones. False when the file left meanwhile: then what was
-    /// read is of nobody knows what.
+    /// Lets go of pieces that were not read.
+    fn abandon(self) {
+        self.let_go(&mut locked(&self.file.meta));
+    }
+
+    /// Lets go of pieces that were all read: remembers which are good, drops the bad ones. False when the file left
+    /// meanwhile: then what was read is of nobody knows what.
     fn release(self, bad: &[u64]) -> bool {
         let mut meta = locked(&self.file.meta);
-        let same = meta.generation == self.generation;
-        let live = meta.phase == Phase::Live && same;
-        let mut last = None;
-        for piece in self.pieces.iter().filter(|_| same) {
-            let (block, bit) = layout::place(piece.number);
-            let Some(state) = meta.blocks.get_mut(&block) else { continue };
-            if last != Some(block) {
-                state.readers -= 1;
-                last = Some(block);
-            }
-            if piece.expect.is_some() && state.record.mask & bit != 0 && !bad.contains(&piece.number) {
-                state.checked |= bit;
+        let live = self.let_go(&mut meta);
+        let read = self.pieces.iter().filter(|piece| live && piece.expect.is_some() && !bad.contains(&piece.number));
+        for (block, bit) in read.map(|piece| layout::place(piece.number)) {
+            if let Some(state) = meta.blocks.get_mut(&block) {
+                state.checked |= bit & state.record.mask;
             }
         }
         drop(meta);
@@ -251,6 +249,23 @@ impl Grip<'_> {
             bad.iter().for_each(|number| self.file.drop_bad(*number));
         }
         live
+    }
+
+    /// Lowers the counts of readers; false when the file is no longer the one whose counts were raised.
+    fn let_go(&self, meta: &mut Meta) -> bool {
+        if meta.generation != self.generation {
+            return false;
+        }
+        let mut last = None;
+        for (block, _) in self.pieces.iter().map(|piece| layout::place(piece.number)) {
+            if last != Some(block)
+                && let Some(state) = meta.blocks.get_mut(&block)
+            {
+                state.readers -= 1;
+            }
+            last = Some(block);
+        }
+        meta.phase == Phase::Live
     }
 }
 

@@ -105,11 +105,13 @@ impl Shared {
     /// Makes a file known to eviction.
     fn meet_file(&self, key: FileKey) -> Result<()> {
         let changed_ns = self.disk.stat(&self.path(key, super::layout::Part::Index)).map_or(0, |stat| stat.mtime_ns);
-        if let Some(file) = self.obtain_key(key)? {
-            file.remove_if_empty()?;
-            if file.present_bytes() > 0 {
-                self.recency.push_cold((changed_ns, key));
-            }
+        let Some(file) = self.obtain_key(key)? else {
+            self.discard_unowned(key);
+            return Ok(());
+        };
+        file.remove_if_empty()?;
+        if file.present_bytes() > 0 {
+            self.recency.push_cold((changed_ns, key));
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ pub(super) struct Shared {
     pub next_shard: AtomicU32,
     /// Shards that were scanned whole.
     pub shards_done: AtomicU32,
+    /// The file that eviction last took a block of, kept open: the next block is mostly of the same one, and loading a
+    /// large index for each MiB would cost more than the punch. Emptied when the cache closes.
+    pub last_victim: Mutex<Option<Arc<CacheFile>>>,
     open: Mutex<HashMap<FileKey, Weak<CacheFile>>>,
     claims: Mutex<Option<Claims>>,
     /// What each shard's directory is charged; 0 before it was looked at.
@@ -49,8 +52,28 @@ pub(super) struct Counters {
 /// Which of the bytes that the saved total stands for have been met on disk, until a scan has met them all.
 struct Claims {
     total: u64,
+    /// At most `total`.
     met: u64,
     files: HashSet<FileKey>,
+}
+
+impl Claims {
+    /// Meets `bytes` on disk; returns how many of them the total does not stand for, which are to be charged now.
+    ///
+    /// There are such after a power cut that brought back what was removed or punched: some file systems order those apart
+    /// from a sync of the total.
+    fn meet(&mut self, bytes: u64) -> u64 {
+        let covered = bytes.min(self.total - self.met);
+        self.met += covered;
+        bytes - covered
+    }
+}
+
+/// What an index file turns out to be.
+enum Found {
+    Nothing,
+    Rubbish,
+    Index(Header),
 }
 
 /// `None` for "not there", so that it is never mistaken for a failure.
@@ -74,6 +97,7 @@ impl Shared {
             counters: Counters::default(),
             next_shard: AtomicU32::new(0),
             shards_done: AtomicU32::new(0),
+            last_victim: Mutex::new(None),
             open: Mutex::default(),
             claims: Mutex::new(Some(claims)),
             shard_charges: Mutex::new([0; 256]),
@@ -113,11 +137,13 @@ impl Shared {
             return Ok(Some(file));
         }
         match self.read_header(key).context("read an index of the cache")? {
-            Some(header) => self.obtain(&header).map(Some),
-            None => {
+            Found::Index(header) => self.obtain(&header).map(Some),
+            Found::Rubbish => {
                 self.discard_unowned(key);
                 Ok(None)
             }
+            // The usual answer for what is not cached: no more than the one system call.
+            Found::Nothing => Ok(None),
         }
     }
 
@@ -155,8 +181,8 @@ impl Shared {
             }
             // Nobody else looks at the pair from here on: what is left of it had no object in memory.
             match self.read_header(file.key).context("read an index of the cache")? {
-                Some(header) => self.remove(&CacheFile::new(self.arc(), header, Phase::Asleep))?,
-                None => self.discard(file.key, "it has no usable index"),
+                Found::Index(header) => self.remove(&CacheFile::new(self.arc(), header, Phase::Asleep))?,
+                Found::Rubbish | Found::Nothing => self.discard(file.key, "it has no usable index"),
             }
             Ok(())
         };
@@ -186,9 +212,9 @@ impl Shared {
         self.me.upgrade().expect("`self` is only ever reached through an Arc")
     }
 
-    fn read_header(&self, key: FileKey) -> std::io::Result<Option<Header>> {
+    fn read_header(&self, key: FileKey) -> std::io::Result<Found> {
         let Some(index) = absent(self.disk.open(&self.path(key, Part::Index), Open::Existing))? else {
-            return Ok(None);
+            return Ok(Found::Nothing);
         };
         let mut bytes = vec![0; HEADER_READ];
         let mut read = index.read_at(&mut bytes, 0)?;
@@ -198,7 +224,8 @@ impl Shared {
             read = index.read_at(&mut bytes, 0)?;
             header = Header::decode(&bytes[..read]);
         }
-        Ok(header.filter(|header| FileKey::new(header.ino, &header.version) == key))
+        let named = header.filter(|header| FileKey::new(header.ino, &header.version) == key);
+        Ok(named.map_or(Found::Rubbish, Found::Index))
     }
 
     /// Makes the directory of a shard, and charges it.
@@ -245,31 +272,29 @@ impl Shared {
 
     /// Notes that a pair from an earlier process takes `bytes` of the saved total. Once a pair; nothing after the scan.
     pub fn claim(&self, key: FileKey, bytes: u64) {
-        let mut claims = locked(&self.claims);
-        let Some(open) = claims.as_mut() else { return };
-        if open.files.insert(key) {
-            open.met += bytes;
-            if bytes > 0 {
-                self.counters.files.fetch_add(1, Ordering::Relaxed);
+        let excess = {
+            let mut claims = locked(&self.claims);
+            let Some(open) = claims.as_mut() else { return };
+            if !open.files.insert(key) {
+                return;
             }
+            open.meet(bytes)
+        };
+        if bytes > 0 {
+            self.counters.files.fetch_add(1, Ordering::Relaxed);
         }
+        self.ledger.occupied(excess);
     }
 
     fn meet(&self, bytes: u64) {
-        if let Some(open) = locked(&self.claims).as_mut() {
-            open.met += bytes;
-        }
+        let excess = locked(&self.claims).as_mut().map_or(0, |open| open.meet(bytes));
+        self.ledger.occupied(excess);
     }
 
     /// Ends the claims: what the saved total stood for and nobody met is not there.
     pub fn end_claims(&self) {
         let Some(claims) = locked(&self.claims).take() else { return };
-        if claims.total >= claims.met {
-            self.ledger.release(claims.total - claims.met);
-        } else {
-            // A power cut brought back files that were removed; some file systems order those apart from a sync.
-            self.ledger.occupied(claims.met - claims.total);
-        }
+        self.ledger.release(claims.total - claims.met);
         if let Err(error) = self.ledger.settle() {
             tracing::warn!("{error}");
         }
@@ -301,7 +326,7 @@ impl Shared {
     }
 
     /// Removes a pair that cannot be used and that nobody owns.
-    fn discard_unowned(&self, key: FileKey) {
+    pub fn discard_unowned(&self, key: FileKey) {
         let open = locked(&self.open);
         if open.get(&key).is_none_or(|entry| entry.strong_count() == 0) {
             self.discard(key, "it has no usable index");

@@ -78,7 +78,7 @@ impl Drive {
         access: Access,
         exclusive: bool,
     ) -> Answer<(Attr, Opened)> {
-        let name = name.clone();
+        let (name, again) = (name.clone(), name.clone());
         let made = self.in_listed(parent, move |drive| {
             let there = drive.store().read(|rows| rows.child(parent, &name))?;
             if let Some(ino) = there
@@ -107,7 +107,16 @@ impl Drive {
             }
         };
         match made {
-            Answer::Now(Ok((ino, new))) => open(&drive, ino, new),
+            Answer::Now(Ok((ino, new))) => match open(&drive, ino, new) {
+                // The remote took it away between the look and the open: now there is nothing, and a new one is made.
+                Answer::Now(Err(e)) if e.kind == Kind::Stale && !new => {
+                    match self.make_now(caller, parent, &again, NewNode::File, mode) {
+                        Ok(attr) => open(&drive, attr.ino, true),
+                        Err(e) => Answer::Now(Err(e)),
+                    }
+                }
+                other => other,
+            },
             Answer::Now(Err(e)) => Answer::Now(Err(e)),
             Answer::Later(work) => Answer::later(async move {
                 let (ino, new) = work.await?;

@@ -1,11 +1,19 @@
 //! `open` and `opendir`.
 
 use super::handles::Fh;
+use super::read::Bytesource;
 use super::{Answer, CHECK_WAIT, Drive};
 use crate::error::{Error, Kind, Result};
 use crate::events::Wish;
+use crate::fetch::Sink;
 use crate::model::{FileKind, Ino};
 use crate::store::Content;
+
+/// Files up to this size are fetched whole when they are opened for writing, bytes.
+const BASE_BYTES_MAX: u64 = 4 << 20;
+
+/// How long that is waited for.
+const BASE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +72,16 @@ impl Drive {
     }
 
     fn open_now(&self, ino: Ino, access: Access) -> Answer<Opened> {
-        if !access.truncate {
-            return Answer::Now(Ok(self.opened(ino, access, false)));
-        }
-        // Open first: what the remote does to a file that is open for writing waits.
-        let drive = self.clone();
+        // Counted first: what the remote does to a file that is open for writing waits.
         let opened = self.opened(ino, access, false);
+        if self.store().opens().is_gone(ino) && !matches!(self.store().read(|rows| rows.place(ino)), Ok(Some(_))) {
+            self.release(ino, opened.fh);
+            return Answer::Now(Err(Error::new(Kind::Stale, format!("the remote took inode {ino} away"))));
+        }
+        if !access.truncate {
+            return self.with_base(ino, access, opened);
+        }
+        let drive = self.clone();
         let finish = move |done: Result<()>| match done {
             Ok(()) => Ok(opened),
             Err(e) => {
@@ -81,6 +93,26 @@ impl Drive {
             Answer::Now(done) => Answer::Now(finish(done)),
             Answer::Later(work) => Answer::later(async move { finish(work.await) }),
         }
+    }
+
+    /// Gives a writer of a small file its whole base first: a write into it may be followed by a change of the remote, after
+    /// which the rest of this version can be had no more. Without an answer in time the file opens as it is.
+    fn with_base(&self, ino: Ino, access: Access, opened: Opened) -> Answer<Opened> {
+        if !access.write || !self.parts().wants.is_online() {
+            return Answer::Now(Ok(opened));
+        }
+        let target = match self.source(ino) {
+            Ok(Bytesource::Clean(target)) if target.size <= BASE_BYTES_MAX => target,
+            _ => return Answer::Now(Ok(opened)),
+        };
+        if matches!(&target.sink, Sink::Cache(file) if file.is_complete()) || target.size == 0 {
+            return Answer::Now(Ok(opened));
+        }
+        let fetcher = self.parts().fetcher.clone();
+        Answer::later(async move {
+            let _ = tokio::time::timeout(BASE_WAIT, fetcher.bring(&target, 0..target.size)).await;
+            Ok(opened)
+        })
     }
 
     /// Gives a handle.

@@ -35,6 +35,8 @@ impl Drive {
                             Ok(Clean { file: taken.file, present: taken.present, allocated: taken.allocated })
                         }
                         Ok(None) => Clean::nothing(to, disk),
+                        // The cache is on another file system: what is missing is fetched.
+                        Err(e) if e.kind == Kind::CrossDevice => Clean::nothing(to, disk),
                         Err(e) => Err(std::io::Error::from_raw_os_error(e.errno())),
                     }
                 })?
@@ -45,6 +47,13 @@ impl Drive {
             // The remote's change came in between. Nothing was acknowledged yet.
             self.parts().journal.discard(ino)?;
             return Err(Error::new(Kind::Stale, format!("inode {ino} was changed by the remote")));
+        }
+        if !staged.is_whole() {
+            // The rest of this version, as long as the remote has it.
+            match self.base_target(ino, staged.clone()) {
+                Ok(target) => self.parts().fetcher.fill(target),
+                Err(e) => tracing::warn!("{e}"),
+            }
         }
         Ok(staged)
     }

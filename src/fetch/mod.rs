@@ -21,7 +21,6 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// The unit of a fetch, as of the cache's checksums.
@@ -62,8 +61,8 @@ pub struct Fetcher {
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     gate: Arc<Semaphore>,
-    /// Where flights run: reads ask from the kernel's threads too, which are outside of it.
-    runtime: Handle,
+    /// Reads come from the kernel's threads too, which have no runtime around them.
+    runtime: tokio::runtime::Handle,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,7 +106,7 @@ impl Fetcher {
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
             gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
-            runtime: Handle::current(),
+            runtime: tokio::runtime::Handle::current(),
         })
     }
 
@@ -164,6 +163,16 @@ impl Fetcher {
             flight.wait(piece).await?;
         }
         Ok(())
+    }
+
+    /// Fetches all that is missing of a target, in the background. A failure is tried again by who needs the bytes.
+    pub fn fill(self: &Arc<Self>, target: Target) {
+        let fetcher = self.clone();
+        self.runtime.spawn(async move {
+            if let Err(e) = fetcher.bring(&target, 0..target.size).await {
+                tracing::warn!("fill: {e}");
+            }
+        });
     }
 
     /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.

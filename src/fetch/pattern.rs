@@ -34,7 +34,7 @@ impl Pattern {
     pub fn read(&mut self, range: Range<u64>, size: u64) -> Ahead {
         if size <= SMALL {
             let first = !std::mem::replace(&mut self.seen, true);
-            return if first { vec![0..size] } else { Vec::new() };
+            return std::iter::repeat_n(0..size, usize::from(first)).collect();
         }
         let sequential = self.seen && range.start + SLACK >= self.next && range.start <= self.next + SLACK;
         let first = !std::mem::replace(&mut self.seen, true);

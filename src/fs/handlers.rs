@@ -57,6 +57,7 @@ impl DriveFs {
         both(convert::ino(parent), convert::name(name))
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the kernel's own arguments, passed on once")]
     fn make(
         &self,
         op: &'static str,

@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn a_header_comes_back_and_a_torn_one_does_not() {
         let identity = Identity { ino: Ino::ROOT, path: b"a/\xff".to_vec(), remote_id: None };
-        let header = Header::new(identity, Some(Base { version: "v".into(), size: 3 }), vec![0..3]);
+        let header =
+            Header::new(identity, Some(Base { version: "v".into(), size: 3 }), std::iter::once(0..3).collect());
         let text = header.text().unwrap();
         assert_eq!(Header::parse(text.as_bytes()), Some(header.clone()));
         assert_eq!(header.path_bytes(), b"a/\xff");

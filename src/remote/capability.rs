@@ -36,6 +36,9 @@ pub struct Capabilities {
     pub quota: bool,
     /// Whether empty directories exist by themselves.
     pub directories: bool,
+    /// Whether paths are keys of a flat store: a write needs no directory to be there (those above spring into being, and end
+    /// with what is in them unless they were made) and does not see that a directory has its name.
+    pub flat_keys: bool,
 }
 
 /// Which names a provider takes.
@@ -47,6 +50,8 @@ pub struct NameRules {
     pub no_control: bool,
     /// Whether names may not end in a full stop or a blank.
     pub no_trailing_dot_space: bool,
+    /// Whether names may not begin with a full stop (nginx's WebDAV lists none that do).
+    pub no_leading_dot: bool,
     /// Longest name in bytes of UTF-8.
     pub name_bytes_max: usize,
     /// Longest whole path in bytes of UTF-8, counted from the drive's root.

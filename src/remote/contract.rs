@@ -76,6 +76,8 @@ pub enum Change {
 /// What a feed reported.
 #[derive(Clone, Debug)]
 pub struct Changes {
+    /// The state now of each place touched since, in any number of steps. `Absent` come last, so that what moved is known by
+    /// its id at its new place before it is missed at the old one.
     pub changes: Vec<Change>,
     /// Where to go on. Saved in the transaction that applies the changes.
     pub cursor: String,
@@ -140,7 +142,8 @@ pub trait Remote: Send + Sync {
     /// Where a symbolic link points to. Only with `capabilities().symlinks`.
     async fn read_link(&self, place: &Place) -> Result<Vec<u8>>;
 
-    /// Stores whole content; returns what is there then, its version included.
+    /// Stores whole content; returns what is there then, its version included. Mode and xattrs that `meta` does not give may
+    /// stay as they were there or go; without an mtime the time is now.
     /// `Precondition`, `NotFound` (no parent), `IsDirectory`, `QuotaFull`, `TooLarge`, `NameRefused`; `Changed` from the source.
     async fn put(&self, place: &Place, request: PutRequest) -> Result<Entry>;
 
@@ -186,8 +189,8 @@ pub trait Remote: Send + Sync {
     /// Copies a file on the server's side. Only with `capabilities().copy`.
     async fn copy(&self, from: &Place, version: &Version, to: &Place, condition: &Condition) -> Result<Entry>;
 
-    /// Changes attributes alone; returns what is there then (some providers give a new version: `version` is the one
-    /// expected before). `Unsupported` without `meta.alone`.
+    /// Changes the attributes that `meta` gives (xattrs as a whole) and leaves the others; returns what is there then (some
+    /// providers give a new version: `version` is the one expected before). `Unsupported` without `meta.alone`.
     async fn set_meta(&self, place: &Place, directory: bool, version: Option<&Version>, meta: &Meta) -> Result<Entry>;
 
     /// Space used and left.

@@ -13,7 +13,8 @@ use futures_util::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A remote whose traffic a [`Meter`] counts. Belongs next to the provider, so that each attempt is counted.
+/// A remote whose traffic a [`Meter`] counts. Belongs inside of the retry, so that each attempt is counted, and outside of the
+/// deadlines, so that those that pass are seen.
 pub struct Measure {
     inner: Arc<dyn Remote>,
     meter: Arc<Meter>,
@@ -27,6 +28,7 @@ impl Measure {
     }
 
     async fn count<T>(&self, call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.meter.began(call);
         let began = self.clock.monotonic();
         let result = work.await;
         let busy_ms = self.clock.monotonic().saturating_sub(began).as_millis() as u64;

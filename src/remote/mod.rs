@@ -14,28 +14,39 @@
 mod body;
 mod call;
 mod capability;
+pub mod circuit;
 mod contract;
 mod feed;
 pub mod folder;
+mod gate;
 pub mod layers;
+pub mod limit;
+mod looked;
 pub mod measure;
 pub mod memory;
 mod meter;
 pub mod names;
+pub mod retry;
 pub mod s3;
+pub mod timeout;
 pub mod webdav;
 
 pub use body::{body, collect};
 pub use call::Call;
 pub use capability::{Capabilities, ChangeFeed, MetaSupport, NameRules, RenameDir, UploadSessions};
+pub use circuit::{Circuit, CircuitPolicy};
 pub use contract::{
     Body, ByteStream, Change, Changes, Condition, Listing, Part, Place, PutRequest, Remote, Session, Source,
 };
 pub use folder::Folder;
-pub use layers::{Settings, wrap};
+pub use gate::{Gate, LimitPolicy};
+pub use layers::{Settings, Stack, stack, wrap};
+pub use limit::Limit;
 pub use measure::Measure;
 pub use memory::Memory;
 pub use meter::{CallCount, LastError, Link, Meter, Snapshot};
+pub use retry::{Retry, RetryPolicy};
+pub use timeout::{Timeout, TimeoutPolicy};
 
 #[allow(unused_imports, reason = "named by the laws above")]
 use crate::error::Kind;

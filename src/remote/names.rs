@@ -2,7 +2,7 @@
 //!
 //! The scheme is rclone's (its `lib/encoder`), so a drive used with both shows the same names in both:
 //! * a character that the provider refuses becomes its full-width form (`:` becomes `：`), a control character its picture
-//!   (U+2400 and on), a blank at the end `␠`, a full stop at the end `．`;
+//!   (U+2400 and on), a blank at the end `␠`, a full stop at the end, or at the start, `．`;
 //! * a byte that is not UTF-8 becomes `‛XX` in capital hexadecimal;
 //! * a name that holds one of those stand-ins already gets the quote `‛` (U+201B) before it; `‛` itself is doubled.
 //!
@@ -91,23 +91,27 @@ pub fn strip_link(name: &str) -> Option<&str> {
 }
 
 /// Where in its name a character stands, as far as that makes it special.
+#[derive(Clone, Copy)]
+struct Spot {
+    first: bool,
+    end: End,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Spot {
+enum End {
     Last,
     /// The character before `rclonelink`, not at the start.
     BeforeLink,
-    /// The name is this character alone.
-    Alone,
-    Inside,
+    Other,
 }
 
-fn spot(rest: &str, start: bool, whole: bool) -> Spot {
-    match whole {
-        true if rest.is_empty() && start => Spot::Alone,
-        true if rest.is_empty() => Spot::Last,
-        true if rest == LINK_REST && !start => Spot::BeforeLink,
-        _ => Spot::Inside,
-    }
+fn spot(rest: &str, first: bool, whole: bool) -> Spot {
+    let end = match whole {
+        true if rest.is_empty() => End::Last,
+        true if rest == LINK_REST && !first => End::BeforeLink,
+        _ => End::Other,
+    };
+    Spot { first, end }
 }
 
 /// The characters that are mapped wherever they stand.
@@ -118,12 +122,13 @@ fn refused(rules: &NameRules) -> impl Iterator<Item = char> + '_ {
 
 /// The characters that are mapped at `spot` alone.
 fn positional(spot: Spot, rules: &NameRules) -> impl Iterator<Item = char> {
-    let end: &[char] = match spot {
-        Spot::Last | Spot::Alone if rules.no_trailing_dot_space => &['.', ' '],
-        Spot::BeforeLink if !rules.any_bytes => &['.'],
+    let start: &[char] = if spot.first && rules.no_leading_dot { &['.'] } else { &[] };
+    let end: &[char] = match spot.end {
+        End::Last if rules.no_trailing_dot_space => &['.', ' '],
+        End::BeforeLink if !rules.any_bytes => &['.'],
         _ => &[],
     };
-    end.iter().copied()
+    start.iter().chain(end).copied()
 }
 
 /// What a refused character is written as; `None` outside ASCII, where the bytes are written instead.
@@ -205,12 +210,14 @@ mod tests {
         forbidden: "",
         no_control: false,
         no_trailing_dot_space: false,
+        no_leading_dot: false,
         name_bytes_max: 4096,
         path_bytes_max: 4096,
         any_bytes: false,
     };
     const STRICT: NameRules =
         NameRules { forbidden: "\"*:<>?\\|é", no_control: true, no_trailing_dot_space: true, ..PLAIN };
+    const NO_DOT: NameRules = NameRules { no_leading_dot: true, ..PLAIN };
     const FOLDER: NameRules = NameRules { any_bytes: true, ..PLAIN };
 
     /// Every sequence of up to `length` of `tokens`.
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_name_comes_back() {
-        for (rules, length) in [(PLAIN, 3), (FOLDER, 3), (STRICT, 4)] {
+        for (rules, length) in [(PLAIN, 3), (FOLDER, 3), (NO_DOT, 4), (STRICT, 4)] {
             sequences(TOKENS, length, &mut |name| {
                 if is_linux(name) {
                     let mapped = encode(name, &rules).unwrap();
@@ -315,6 +322,8 @@ mod tests {
         assert_eq!(encode(b"x. ", &STRICT).unwrap(), "x.␠");
         assert_eq!(encode(b"\xbf", &PLAIN).unwrap(), "‛BF");
         assert_eq!(encode(b"x.rclonelink", &PLAIN).unwrap(), "x．rclonelink");
+        assert_eq!(encode(b".hidden.x", &NO_DOT).unwrap(), "．hidden.x");
+        assert_eq!(encode("．x".as_bytes(), &NO_DOT).unwrap(), "‛．x");
         assert_eq!(encode(b"x.rclonelink", &FOLDER).unwrap(), "x.rclonelink");
     }
 

@@ -62,6 +62,11 @@ impl Node {
         mtime || mode || agreed.xattrs.as_ref().is_some_and(|x| *x != self.xattrs)
     }
 
+    /// Whether a directory's time, set by a program, must be set on the remote again: what we did in it there moved it.
+    pub fn time_is_moved(&self, remote: &Meta) -> bool {
+        self.kind == FileKind::Directory && self.mtime_set && remote.mtime_ns.is_none()
+    }
+
     /// Whether a regular file or link is kept on the remote byte for byte (no device, pipe or socket).
     pub fn is_syncable(&self) -> bool {
         matches!(self.kind, FileKind::File | FileKind::Directory | FileKind::Symlink)

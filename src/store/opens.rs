@@ -30,6 +30,7 @@ impl OpenCounts {
 pub struct Opens {
     counts: Mutex<HashMap<Ino, OpenCounts>>,
     held: Mutex<HashSet<Ino>>,
+    gone: Mutex<HashSet<Ino>>,
     checked: Mutex<HashMap<Ino, Duration>>,
     seen: Mutex<HashMap<Ino, Option<Version>>>,
     used: Mutex<HashMap<Ino, Duration>>,
@@ -69,8 +70,25 @@ impl Opens {
         lock(&self.held).insert(ino);
     }
 
+    /// The remote took this inode's name away: who finds it by an old name must look again. Set before its writers are
+    /// counted, so that an open that is not counted sees it.
+    pub fn set_gone(&self, ino: Ino, gone: bool) {
+        let mut set = lock(&self.gone);
+        if gone {
+            set.insert(ino)
+        } else {
+            set.remove(&ino)
+        };
+    }
+
+    /// Whether the remote took its name away.
+    pub fn is_gone(&self, ino: Ino) -> bool {
+        lock(&self.gone).contains(&ino)
+    }
+
     /// The kernel holds it no longer; whether it was held without a name.
     pub fn release(&self, ino: Ino) -> bool {
+        lock(&self.gone).remove(&ino);
         lock(&self.held).remove(&ino)
     }
 

@@ -333,6 +333,13 @@ impl<'c> Rows<'c> {
         Ok(self.count("SELECT EXISTS(SELECT 1 FROM pending WHERE ino = ?)", [ino.get() as i64])? != 0)
     }
 
+    /// Whether something directly in a directory waits to be saved.
+    pub fn has_pending_children(&self, directory: Ino) -> Result<bool> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM pending JOIN names ON names.ino = pending.ino WHERE names.parent = ?1)
+                   OR EXISTS(SELECT 1 FROM pending JOIN views ON views.ino = pending.ino WHERE views.parent = ?1)";
+        Ok(self.count(sql, [directory.get() as i64])? != 0)
+    }
+
     /// What could not be saved, and why.
     pub fn failures(&self) -> Result<Vec<Failure>> {
         self.many("SELECT ino, reason, at FROM failures ORDER BY ino", [], |row| {
@@ -519,6 +526,7 @@ impl<'c> Rows<'c> {
             || !remote.same_content(&base)
             || parent != base.parent
             || name != base.shown
-            || node.meta_differs(&base.meta))
+            || node.meta_differs(&base.meta)
+            || node.time_is_moved(&remote.meta))
     }
 }

@@ -266,8 +266,8 @@ impl Sync {
                         *not_before = now + Duration::from_secs(1);
                         backoff.min(Duration::from_secs(5))
                     }
-                    // Written during its upload, or somebody else was first: look again after the quiet time.
-                    (Kind::Changed | Kind::Precondition | Kind::Stale, _) => {
+                    // Written during its upload, or somebody else was first, or it is elsewhere by now: look again after the quiet time.
+                    (Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound, _) => {
                         self.shared.settings.write_back.max(backoff / 4)
                     }
                     (_, Retry::Later) => e.retry_after.unwrap_or(backoff),
@@ -278,7 +278,7 @@ impl Sync {
                 tracing::warn!("inode {ino}: {reason}");
                 self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
                 let lasting = e.kind.retry() == Retry::Never
-                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale);
+                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound);
                 if lasting {
                     let at = self.shared.parts.clock.wall_ns();
                     if let Err(e) = self.shared.store().write(|tx| tx.set_failure(ino, Some(&reason), at)) {
@@ -314,6 +314,10 @@ impl Sync {
             let held = step == Step::Take || (step == Step::Make && matches!(node.content, Content::Version(_)));
             if held && self.shared.store().opens().get(ino).writers > 0 {
                 return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD));
+            }
+            // A directory's time is set last: each upload into it moves it.
+            if step == Step::SetMeta && node.kind == FileKind::Directory && rows.has_pending_children(ino)? {
+                return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD / 2));
             }
             if matches!(step, Step::Make | Step::Move | Step::Send | Step::SetMeta | Step::Remove)
                 && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?

@@ -1,6 +1,7 @@
 //! How remote changes become known: the change feed, or listing again what is in use; and the work that waits for nobody.
 
 use super::Shared;
+use super::guard::Listing;
 use crate::error::{Kind, Result};
 use crate::model::{FileKind, Ino, RemotePath};
 use crate::remote::{Change, ChangeFeed, Place};
@@ -95,12 +96,14 @@ async fn changes(shared: &Arc<Shared>) {
 async fn follow(shared: &Arc<Shared>, mut cursor: String) {
     let wait_ms = shared.settings.poll.as_millis() as u64;
     loop {
+        // What our own calls touch from here on is not believed: the feed may have looked before them.
+        let listing = shared.guard.listing();
         let outcome = shared.remote().changes(Some(cursor.clone()), wait_ms).await;
         shared.heard(&outcome);
         match outcome {
             Ok(changes) if changes.reset => return,
             Ok(changes) => {
-                if let Err(e) = apply(shared, changes.changes).await {
+                if let Err(e) = apply(shared, &listing, changes.changes).await {
                     tracing::warn!("apply changes: {e}");
                     tokio::time::sleep(RETRY).await;
                     // A sweep finds what could not be applied.
@@ -117,14 +120,14 @@ async fn follow(shared: &Arc<Shared>, mut cursor: String) {
 }
 
 /// Our own calls are reported too: what they touch is looked at again, when they have ended.
-async fn apply(shared: &Arc<Shared>, changes: Vec<Change>) -> Result<()> {
+async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>) -> Result<()> {
     let mut look: Vec<(RemotePath, bool)> = Vec::new();
     for change in changes {
         match change {
             Change::Present(path, entry) => {
-                if shared.guard.is_busy(&path) {
-                    shared.guard.doubt(&path);
-                } else if shared.note_present(&path, &entry)?.is_none() {
+                if !listing.believes(&path) {
+                    // Doubted, and looked at again.
+                } else if shared.note_present(&path, &listing.settled(&path, &entry))?.is_none() {
                     look.push((RemotePath::root(), true));
                 } else if entry.kind == FileKind::Directory {
                     look.push((path, true));

@@ -1,6 +1,6 @@
 //! Which places of the remote our own calls touch, so that a listing that began before a call ended is not believed there.
 
-use crate::model::RemotePath;
+use crate::model::{Entry, FileKind, RemotePath};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -114,6 +114,23 @@ impl Listing<'_> {
             state.doubted.insert(path.as_str().to_owned());
         }
         believed
+    }
+
+    /// What this listing says of a place, less what our own calls below it may have changed: a directory's time.
+    pub(super) fn settled(&self, path: &RemotePath, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        if entry.kind == FileKind::Directory
+            && let Some(meta) = &mut entry.meta
+        {
+            let state = self.guard.lock();
+            let below = |touched: &str| RemotePath::new(touched).is_within(path);
+            let moved = state.running.keys().any(|p| below(p))
+                || state.ended.iter().any(|(p, &ended)| ended > self.began && below(p));
+            if moved {
+                meta.mtime_ns = None;
+            }
+        }
+        entry
     }
 
     /// The same for what it does not list: nothing below may have been touched either.

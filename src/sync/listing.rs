@@ -35,8 +35,9 @@ impl Shared {
         for page in found.iter().collect::<Vec<_>>().chunks(1000) {
             self.store().write(|tx| {
                 for (raw, entry) in page {
-                    if listing.believes(&place.path.join(raw)) {
-                        self.observer().present(tx, ino, raw, entry)?;
+                    let path = place.path.join(raw);
+                    if listing.believes(&path) {
+                        self.observer().present(tx, ino, raw, &listing.settled(&path, entry))?;
                     }
                 }
                 Ok(())
@@ -175,7 +176,7 @@ impl Shared {
                         walk.seen.extend(tx.remote_child(0, holder, raw)?);
                         continue;
                     }
-                    let ino = self.observer().present(tx, holder, raw, entry)?;
+                    let ino = self.observer().present(tx, holder, raw, &listing.settled(path, entry))?;
                     walk.seen.insert(ino);
                     if entry.kind == FileKind::Directory {
                         walk.directories.insert(path.clone(), ino);

@@ -108,7 +108,7 @@ impl Shared {
         let entry = self.remote().stat(place).await?;
         match &entry {
             Some(entry) if listing.believes(&place.path) => {
-                self.note_present(&place.path, entry)?;
+                self.note_present(&place.path, &listing.settled(&place.path, entry))?;
             }
             None if listing.believes_absence(&place.path) => self.note_absent(&place.path)?,
             _ => {}

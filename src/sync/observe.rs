@@ -126,7 +126,7 @@ impl Observer<'_> {
             target: None,
             xattrs: Default::default(),
             meta_known: known,
-            mtime_set: entry.kind == FileKind::Directory && view.meta.mtime_ns.is_some(),
+            mtime_set: false,
             listed: false,
         };
         apply_meta(&mut node, view);
@@ -135,7 +135,7 @@ impl Observer<'_> {
         tx.add_name(parent, &view.shown, ino)?;
         tx.set_view(ino, 0, Which::Remote, Some(view))?;
         tx.set_view(ino, 0, Which::Base, Some(&agreed(view, &node, known)))?;
-        tx.tell_entry(parent, &view.shown)?;
+        // The kernel keeps no note of names that are absent, so there is nothing to tell it of a new one.
         Ok(ino)
     }
 
@@ -159,6 +159,10 @@ impl Observer<'_> {
             if new.version == old.version {
                 new.meta = old.meta.clone();
             }
+        }
+        if entry.kind == FileKind::Directory && old.meta.mtime_ns.is_none() && tx.node(ino)?.mtime_set {
+            // What we did in it moved its time there; the planner sets it once nothing below waits any more.
+            new.meta.mtime_ns = None;
         }
         let unknown = entry.meta.is_some() && !tx.node(ino)?.meta_known;
         if new == *old && !unknown {
@@ -210,7 +214,6 @@ impl Observer<'_> {
         tx.remove_name(base.parent, &base.shown)?;
         tx.add_name(new.parent, &new.shown, ino)?;
         tx.tell_entry(base.parent, &base.shown)?;
-        tx.tell_entry(new.parent, &new.shown)?;
         (base.parent, base.name, base.shown) = (new.parent, new.name.clone(), new.shown.clone());
         tx.set_view(ino, 0, Which::Base, Some(base))
     }
@@ -221,7 +224,7 @@ impl Observer<'_> {
         if !touched_here {
             apply_meta(&mut node, new);
         }
-        node.mtime_set = node.kind == FileKind::Directory && new.meta.mtime_ns.is_some();
+        node.mtime_set = false;
         node.meta_known = true;
         let base = View { meta: node.meta(), version: new.version.clone(), ..base.clone() };
         tx.set_node(&node)?;
@@ -238,6 +241,7 @@ impl Observer<'_> {
         let mut node = tx.node(ino)?;
         let mut at = ino;
         if node.kind == FileKind::File && !self.opens.get(ino).is_closed() {
+            self.opens.set_gone(ino, true);
             tx.remove_name(parent, &name)?;
             at = tx.add_node(&node)?;
             tx.hand_over_views(ino, at)?;
@@ -253,8 +257,10 @@ impl Observer<'_> {
         node.times.ctime_ns = self.now_ns;
         apply_meta(&mut node, &view);
         tx.set_node(&node)?;
-        tx.set_view(at, 0, Which::Base, Some(&agreed(&View { shown: name.clone(), ..view }, &node, known)))?;
-        tx.tell_entry(parent, &name)?;
+        tx.set_view(at, 0, Which::Base, Some(&agreed(&view, &node, known)))?;
+        if at != ino {
+            tx.tell_entry(parent, &name)?;
+        }
         tx.tell_content(ino)
     }
 
@@ -275,11 +281,13 @@ impl Observer<'_> {
             (Content::Version(version), Some(base)) => base.version.as_ref() != Some(version),
             _ => false,
         };
+        self.opens.set_gone(ino, true);
         let kept = match node.kind {
             FileKind::Directory => !tx.is_empty(ino)?,
             _ => written || self.opens.get(ino).writers > 0,
         };
         if kept {
+            self.opens.set_gone(ino, false);
             return Ok(());
         }
         tx.remove_name(parent, &name)?;
@@ -315,8 +323,7 @@ impl Observer<'_> {
         apply_meta(&mut node, &view);
         tx.set_node(&node)?;
         tx.add_name(view.parent, &view.shown, at)?;
-        tx.set_view(at, 0, Which::Base, Some(&agreed(&view, &node, known)))?;
-        tx.tell_entry(view.parent, &view.shown)
+        tx.set_view(at, 0, Which::Base, Some(&agreed(&view, &node, known)))
     }
 
     /// Gives what is shown under a name that the remote needs another, free one: the remote keeps its name.
@@ -329,7 +336,6 @@ impl Observer<'_> {
         tx.add_name(parent, &aside, node.ino)?;
         tx.add_conflict(node.ino, name.as_bytes(), self.now_ns)?;
         tx.tell_entry(parent, &name)?;
-        tx.tell_entry(parent, &aside)?;
         Ok(aside)
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Goal {
 pub(super) enum Occupant {
     Nobody,
     /// Deleted here and unchanged there: its place, and for a file its identity, may be taken.
-    Leaving(Ino, View),
+    Leaving(Ino, Box<View>),
     /// Somebody who must move or be settled first.
     Staying(Ino),
 }
@@ -66,7 +66,7 @@ impl Shared {
         };
         let (base, view) = (rows.view(other, 0, Which::Base)?, rows.view(other, 0, Which::Remote)?);
         Ok(match (rows.place(other)?, base, view) {
-            (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, view),
+            (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, Box::new(view)),
             _ => Occupant::Staying(other),
         })
     }
@@ -79,6 +79,7 @@ impl Shared {
         tx.set_view(ino, 0, Which::Remote, Some(&view))?;
         view.meta = sent.clone();
         tx.set_view(ino, 0, Which::Base, Some(&view))?;
+        time_moved(tx, goal.parent)?;
         tx.set_failure(ino, None, 0)
     }
 
@@ -135,7 +136,8 @@ impl Shared {
         }
         self.store().write(|tx| {
             tx.set_view(ino, 0, Which::Remote, None)?;
-            tx.set_view(ino, 0, Which::Base, None)
+            tx.set_view(ino, 0, Which::Base, None)?;
+            time_moved(tx, view.parent)
         })?;
         drop(call);
         self.drop_if_unneeded(ino)?;
@@ -390,6 +392,10 @@ impl Shared {
                 remote.meta = entry.meta.clone().unwrap_or_default();
                 remote.server_mtime_ns = entry.server_mtime_ns;
             }
+            if node.kind == FileKind::Directory {
+                // Whether the remote keeps it or not, it was told.
+                remote.meta.mtime_ns = meta.mtime_ns;
+            }
             base.meta = meta;
             let mut changed = None;
             if remote.version != before && base.version == before {
@@ -502,9 +508,22 @@ fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
     Ok(false)
 }
 
+/// A call made, moved or removed something in a directory there, and so moved its time, if a program here had set one.
+fn time_moved(tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
+    if let Some(mut view) = tx.view(directory, 0, Which::Remote)?
+        && view.meta.mtime_ns.is_some()
+        && tx.node(directory)?.mtime_set
+    {
+        view.meta.mtime_ns = None;
+        tx.set_view(directory, 0, Which::Remote, Some(&view))?;
+    }
+    Ok(())
+}
+
 /// Notes that the remote has an inode at its new place; returns the old and new tag where the move changed it.
 fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Result<Option<(Version, Version)>> {
     let mut retagged = None;
+    time_moved(tx, goal.parent)?;
     for which in [Which::Remote, Which::Base] {
         let Some(mut view) = tx.view(ino, 0, which)? else { continue };
         let before = view.version.clone();

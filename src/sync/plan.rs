@@ -82,7 +82,7 @@ pub fn plan(facts: &Facts<'_>) -> Step {
     if written {
         return Step::Send;
     }
-    if facts.node.meta_differs(&base.meta) {
+    if facts.node.meta_differs(&base.meta) || facts.node.time_is_moved(&remote.meta) {
         return Step::SetMeta;
     }
     if !remote.same_place(base) { Step::Agree } else { Step::Nothing }

@@ -311,7 +311,10 @@ impl Shared {
     pub(super) async fn fill(&self, ino: Ino) -> Result<()> {
         let Some(staged) = self.parts.journal.get(ino) else { return Ok(()) };
         let Some(base) = staged.header().base else { return Ok(()) };
-        let place = self.place(ino)?;
+        let place = self.place(ino).map_err(|_| {
+            let why = "the remote changed it before the rest of the old version was here; what was written waits in the journal";
+            Error::new(Kind::Corrupt, why)
+        })?;
         let target =
             Target { ino, version: base.version(), size: base.size, place, sink: Sink::Journal(staged.clone()) };
         for gap in staged.missing(0..base.size) {

@@ -139,7 +139,7 @@ fn play(disk: Arc<dyn Disk>, dir: &Path, rounds: u64) {
 fn a_store_never_meets_the_hole_of_an_eviction() {
     let disk = MemDisk::new(1 << 30, 1).racy();
     let world = World::open(Arc::new(disk), Path::new("/cache"), 4 * MIB, 0);
-    let file = world.cache.file(ino(1), &version(1, 0), 2 * MIB).unwrap();
+    let file = world.cache.file(ino(1), &version(1, 0), 3 * MIB).unwrap();
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..2 {
@@ -147,8 +147,9 @@ fn a_store_never_meets_the_hole_of_an_eviction() {
             scope.spawn(move || {
                 let mut dice = Dice(thread);
                 for _ in 0..rounds(150) {
-                    store(file, 1, dice.roll(32), 2).unwrap();
-                    read_right(file, 1, dice.roll(2 * MIB), 2 * PIECE);
+                    let piece = dice.roll(47);
+                    store(file, 1, piece, 2).unwrap();
+                    read_right(file, 1, piece * PIECE, 2 * PIECE);
                 }
                 done.fetch_add(1, Ordering::Relaxed);
             });
@@ -156,7 +157,7 @@ fn a_store_never_meets_the_hole_of_an_eviction() {
         scope.spawn(|| {
             let mut dice = Dice(7);
             while done.load(Ordering::Relaxed) < 2 {
-                drop(world.space.reserve(world.space.max().saturating_sub(dice.roll(MIB))));
+                drop(world.space.reserve(world.space.max().saturating_sub(dice.roll(2 * MIB))));
                 std::thread::yield_now();
             }
         });

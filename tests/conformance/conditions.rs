@@ -3,8 +3,8 @@
 use super::World;
 use super::world::{at, expect_kind};
 use fourwheel::error::Kind;
-use fourwheel::model::Version;
-use fourwheel::remote::Condition;
+use fourwheel::model::{Meta, Version};
+use fourwheel::remote::{Condition, PutRequest, body};
 
 fn say_who_looks(world: &World, by_server: bool) {
     if !by_server {
@@ -101,4 +101,42 @@ pub async fn copy_obeys_its_condition(world: World) {
     expect_kind(copy(&old, "copy", Condition::Is(old.clone())).await, &[Kind::Changed, Kind::Precondition]);
     copy(&now, "copy", Condition::Any).await.unwrap();
     assert_eq!(world.names("").await, ["copy", "file"]);
+}
+
+/// Of rivals with one condition exactly one may win, and what it wrote stays.
+async fn rivals(world: &World, condition: &Condition, by_server: bool) {
+    let writes = (0..8u8).map(|n| {
+        let (remote, condition) = (world.remote.clone(), condition.clone());
+        tokio::spawn(async move {
+            let request = PutRequest { body: body(vec![n; 1000]), meta: Meta::default(), condition };
+            remote.put(&at("file"), request).await.map(|entry| (n, entry))
+        })
+    });
+    let mut won = Vec::new();
+    for result in futures_util::future::join_all(writes).await {
+        match result.unwrap() {
+            Ok(winner) => won.push(winner),
+            Err(error) => {
+                assert!(matches!(error.kind, Kind::Precondition | Kind::Unavailable | Kind::Throttled), "{error}")
+            }
+        }
+    }
+    let found = world.content("file").await;
+    assert!(won.iter().any(|(n, _)| found == vec![*n; 1000]), "what is there was refused");
+    if by_server {
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(won[0].1.version, Some(world.version("file").await));
+    }
+}
+
+pub async fn of_rivals_one_wins(world: World) {
+    let (create, replace) = (world.able().conditional_create, world.able().conditional_replace);
+    say_who_looks(&world, create && replace);
+    for _ in 0..10 {
+        rivals(&world, &Condition::Absent, create).await;
+        let version = world.version("file").await;
+        rivals(&world, &Condition::Is(version), replace).await;
+        world.remote.remove(&at("file"), false, &Condition::Any).await.unwrap();
+    }
+    assert_eq!(world.names("").await, [""; 0]);
 }

@@ -6,12 +6,17 @@
 mod conditions;
 mod content;
 mod feed;
+#[path = "../common/flaky.rs"]
+mod flaky;
 mod links;
 mod meta;
 mod names;
 mod rows;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod sessions;
 mod tree;
+mod webdav;
 mod world;
 
 pub use rows::{Opened, Row, rows};
@@ -65,7 +70,8 @@ laws! {
         replace_refuses_another_version
         remove_refuses_another_version
         rename_obeys_its_condition
-        copy_obeys_its_condition;
+        copy_obeys_its_condition
+        of_rivals_one_wins;
     tree:
         directories_are_made_and_listed
         a_listing_holds_every_child_once

@@ -1,6 +1,10 @@
 //! Which accounts the laws run over. One line a row; a row that needs a server opens it itself, or gives `None`.
 
+use super::flaky::{Fault, Flaky};
+use super::webdav;
+use fourwheel::error::{Error, Kind};
 use fourwheel::remote::memory::{everything, nothing};
+use fourwheel::remote::{Call, Retry, RetryPolicy, Settings, wrap};
 use fourwheel::remote::{Capabilities, ChangeFeed, Folder, Memory, MetaSupport, Remote, UploadSessions};
 use fourwheel::sys::{RealChance, RealClock};
 use futures_util::future::BoxFuture;
@@ -54,6 +58,34 @@ fn like_onedrive() -> Capabilities {
     Capabilities { case_sensitive: false, names, rename_replaces: false, sessions: Some(sessions), ..everything() }
 }
 
+/// Behind every layer, as the program has it.
+async fn layered() -> Option<Opened> {
+    let memory = Arc::new(Memory::new(everything(), Arc::new(RealClock)).with_page(100));
+    let (remote, _) = wrap(memory, Arc::new(RealClock), Arc::new(RealChance::new()), &Settings::default());
+    Some(Opened { remote, keep: None })
+}
+
+/// Behind a link that fails every third call before it has an effect, and loses every fifth answer; the layer that repeats
+/// must make up for all of it. Not lost are answers that nobody could make up for: of a move without a version (the caller
+/// is told that the source is gone), of the end of a session. Nor do `mkdir`, `remove` and `copy` fail before their effect: after
+/// that, "already so" counts as done, where a law asks for the refusal.
+async fn lossy() -> Option<Opened> {
+    let memory = Arc::new(Memory::new(everything(), Arc::new(RealClock)).with_page(100));
+    let flaky = Flaky::new(memory, |call, n| {
+        let before = !matches!(call, Call::Mkdir | Call::Remove | Call::Copy);
+        let after = !matches!(call, Call::Rename | Call::Finish);
+        match n {
+            n if before && n % 3 == 1 => Fault::Before(Error::new(Kind::Unavailable, "planned")),
+            n if after && n % 5 == 2 => Fault::After(Error::new(Kind::TimedOut, "planned")),
+            n if call == Call::Read && n % 7 == 3 => Fault::Break(1, Error::new(Kind::Offline, "planned")),
+            _ => Fault::None,
+        }
+    });
+    let policy = RetryPolicy { tries: 40, base_ms: 0, max_ms: 0, total_ms: 60_000 };
+    let remote = Retry::new(flaky, Arc::new(RealClock), Arc::new(RealChance::new()), policy);
+    Some(Opened { remote: Arc::new(remote), keep: None })
+}
+
 async fn folder() -> Option<Opened> {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::connect(dir.path(), Arc::new(RealClock), Arc::new(RealChance::new())).unwrap();
@@ -68,6 +100,12 @@ pub fn rows() -> Vec<Row> {
         memory("memory, like objects", like_objects),
         memory("memory, like an etag tree", like_etag_tree),
         memory("memory, like OneDrive", like_onedrive),
+        row("memory, behind every layer", layered),
+        row("memory, over a lossy link", lossy),
         row("folder", folder),
+        row("apache", || webdav::open(&webdav::APACHE)),
+        row("nginx", || webdav::open(&webdav::NGINX)),
+        row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
+        row("wsgidav", || webdav::open(&webdav::WSGIDAV)),
     ]
 }

@@ -71,6 +71,8 @@ fn what_was_closed_before_a_crash_arrives_after_it() {
     let strange = |name: &String| {
         !(0..3).any(|r| (0..30).any(|n| *name == format!("{r}-{n}")) || *name == format!("{r}-renamed"))
     };
-    let strange: Vec<String> = cloud.names().into_iter().filter(strange).collect();
+    // What a killed upload left unfinished is the folder remote's own, hidden, and goes with a later listing.
+    let unfinished = |name: &String| name.starts_with(".~fourwheel-");
+    let strange: Vec<String> = cloud.names().into_iter().filter(|n| strange(n) && !unfinished(n)).collect();
     assert!(strange.is_empty(), "on the remote too: {strange:?}");
 }

@@ -31,7 +31,9 @@ fn what_is_written_reads_back_and_reaches_the_remote() {
 fn writes_in_the_middle_of_a_remote_file_keep_the_rest() {
     on_a_mount(|mount, cloud| {
         let mut expected = noise(5_000_000, 1);
-        fs::write(cloud.at("big"), &expected).unwrap();
+        // Whole at once: a file that is seen while another client still writes it is another version.
+        fs::write(cloud.at(".big.new"), &expected).unwrap();
+        fs::rename(cloud.at(".big.new"), cloud.at("big")).unwrap();
         let file = wait_for(Duration::from_secs(60), "the remote's new file", || {
             OpenOptions::new().read(true).write(true).open(mount.at("big")).ok()
         });

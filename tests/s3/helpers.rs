@@ -21,7 +21,8 @@ where
             let Some(server) = Server::shared(kind) else { continue };
             eprintln!("-- over {kind:?}");
             let remote = server.remote().await.unwrap();
-            test(server, remote).await;
+            test(server.clone(), remote).await;
+            drop(server);
         }
     });
 }

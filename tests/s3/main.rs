@@ -4,5 +4,8 @@
 mod servers;
 
 mod helpers;
+mod multipart;
 mod objects;
 mod probes;
+mod rename;
+mod scripted;

@@ -15,7 +15,8 @@ fn each_server_is_known_for_what_it_is() {
         let can = remote.capabilities();
         match server.kind {
             Kind::Moto => {
-                assert!(can.conditional_create && can.conditional_replace && can.conditional_remove);
+                // It obeys If-Match of a put, but not of the end of an upload.
+                assert!(can.conditional_create && !can.conditional_replace && can.conditional_remove);
                 assert!(can.sessions.as_ref().unwrap().part_copy && can.directories);
             }
             Kind::S3sFs => {
@@ -71,7 +72,8 @@ fn small_things_cost_one_request_where_the_server_obeys() {
         remote.list(&at("a/b"), None).await.unwrap();
         assert_eq!(cost(), 1, "list");
         remote.rename(&at("a/b/c"), &at("a/b/d"), Some(&version), &Condition::Absent).await.unwrap();
-        assert_eq!(cost(), 3, "rename");
+        // HEAD, copy, DELETE; a look for a directory at the target; and one for a file, since moto's copies take no conditions.
+        assert_eq!(cost(), 5, "rename");
         remote.remove(&at("a/b/d"), false, &Condition::Is(version)).await.unwrap();
         assert_eq!(cost(), 1, "remove");
     });

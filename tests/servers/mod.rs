@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -25,6 +26,20 @@ pub const PASSWORD: &str = "pass word";
 const START_MAX: Duration = Duration::from_secs(30);
 /// How often another port is tried when somebody else took the first.
 const PORTS_MAX: usize = 5;
+
+/// What must be ended when the test's process ends: servers that live as long as it does.
+static KEPT: Mutex<Vec<Server>> = Mutex::new(Vec::new());
+
+/// Keeps a server until the process ends, since statics are never dropped.
+pub fn keep(server: Server) {
+    extern "C" fn end_all() {
+        KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+    }
+    static ONCE: Once = Once::new();
+    // SAFETY: the handler touches only a static, and catches no panic that could cross it.
+    ONCE.call_once(|| assert_eq!(unsafe { libc::atexit(end_all) }, 0));
+    KEPT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(server);
+}
 
 /// A server that runs until this is dropped.
 pub struct Server {

@@ -122,16 +122,33 @@ impl Server {
     pub fn bucket(&self) -> S3Options {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let bucket = format!("bucket{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.make(&bucket);
+        self.options(&bucket)
+    }
+
+    /// How to reach the bucket of a remote again.
+    pub fn bucket_of(&self, remote: &S3Remote) -> S3Options {
+        use fourwheel::remote::Remote;
+        // "s3 bucket/prefix at host"
+        let description = remote.describe();
+        let bucket = description.split([' ', '/']).nth(1).expect("a bucket");
+        self.options(bucket)
+    }
+
+    fn make(&self, bucket: &str) {
         match self.kind {
             // The other two keep a bucket as a directory.
-            Kind::Moto => make_bucket(&self.endpoint, &bucket),
-            Kind::S3sFs => std::fs::create_dir(self.files.path().join(&bucket)).expect("a bucket"),
-            Kind::Rclone => std::fs::create_dir(self.files.path().join("s3").join(&bucket)).expect("a bucket"),
+            Kind::Moto => make_bucket(&self.endpoint, bucket),
+            Kind::S3sFs => std::fs::create_dir(self.files.path().join(bucket)).expect("a bucket"),
+            Kind::Rclone => std::fs::create_dir(self.files.path().join("s3").join(bucket)).expect("a bucket"),
         }
+    }
+
+    fn options(&self, bucket: &str) -> S3Options {
         S3Options {
             endpoint: Some(self.endpoint.clone()),
             region: Some("us-east-1".into()),
-            bucket,
+            bucket: bucket.to_owned(),
             access_key_id: Some(KEY_ID.into()),
             secret_access_key: Some(SECRET.into()),
             ..S3Options::default()

@@ -91,6 +91,7 @@ fn capabilities(root: &Root, feed: bool) -> Capabilities {
         },
         quota: true,
         directories: true,
+        flat_keys: false,
     }
 }
 
@@ -178,7 +179,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_mode_leaves_the_version_and_a_write_in_place_does_not() {
-        use std::io::Write;
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
@@ -191,8 +191,88 @@ mod tests {
         let stream = folder.read(&at("file"), &before, 0..3).await.unwrap();
         // Past the tick of the file system's clock, see above.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        std::fs::File::options().write(true).open(&path).unwrap().write_all(b"two").unwrap();
+        make(&path, "two");
         assert_ne!(version().await, before);
         assert_eq!(collect(stream).await.unwrap_err().kind, Kind::Changed);
+    }
+
+    /// Follows the feed until everything that is there, and nothing else, was told of.
+    async fn follow(folder: &Folder, cursor: &mut String, known: &mut std::collections::BTreeSet<RemotePath>) {
+        use crate::remote::Change;
+        for _ in 0..100 {
+            let told = folder.changes(Some(cursor.clone()), 100).await.unwrap();
+            assert!(!told.reset);
+            *cursor = told.cursor;
+            let now = folder.sweep(None).await.unwrap().entries.into_iter().map(|(path, _)| path);
+            let now: std::collections::BTreeSet<_> = now.collect();
+            for change in told.changes {
+                match change {
+                    Change::Present(path, _) => {
+                        known.insert(path);
+                    }
+                    Change::Absent(path) => known.retain(|known| !known.is_within(&path)),
+                    Change::Look { directory, .. } => {
+                        known.retain(|path| !path.is_within(&directory) || *path == directory);
+                        known.extend(now.iter().filter(|path| path.is_within(&directory)).cloned());
+                    }
+                }
+            }
+            if *known == now {
+                return;
+            }
+        }
+        panic!("the feed leaves it at {known:#?}");
+    }
+
+    #[tokio::test]
+    async fn the_feed_tells_what_other_programs_do() {
+        let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let shell = |script: &str| {
+            let mut run = std::process::Command::new("sh");
+            run.args(["-ec", script]).current_dir(inside.path()).env("OUT", outside.path());
+            assert!(run.status().unwrap().success(), "{script}");
+        };
+        shell("mkdir -p before/deep; echo x > before/deep/f");
+        let folder = folder(inside.path());
+        let mut cursor = folder.changes(None, 0).await.unwrap().cursor;
+        let mut known: std::collections::BTreeSet<_> =
+            folder.sweep(None).await.unwrap().entries.into_iter().map(|(path, _)| path).collect();
+        for script in [
+            "mkdir -p a/b/c; echo x > a/b/c/f; mv a z; echo y > z/b/c/g",
+            "mv before $OUT/away; mkdir -p before; echo x > before/new",
+            "echo x > $OUT/away/deep/unseen; mv $OUT/away back; echo x > back/deep/seen",
+            "rm -r z; mkdir z; echo x > z/f; mv back/deep z/deep; mv z y; echo x > y/deep/last",
+            "for i in 1 2 3 4 5 6 7 8 9; do mkdir -p t/$i/$i; echo x > t/$i/$i/f; mv t/$i t/m$i; done; rm -r t/m1 t/m5",
+            "ln -s / link; mkfifo pipe; echo x >> y/f; chmod 600 y/f; rm link",
+        ] {
+            shell(script);
+            follow(&folder, &mut cursor, &mut known).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_cannot_see_everything_asks_to_look_now_and_then() {
+        use crate::remote::Change;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        struct Steps(AtomicU64);
+        impl Clock for Steps {
+            fn wall_ns(&self) -> i64 {
+                0
+            }
+            fn monotonic(&self) -> Duration {
+                Duration::from_secs(self.0.load(Ordering::Relaxed))
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Steps(AtomicU64::new(1000)));
+        let folder = Folder::connect(dir.path(), clock.clone(), Arc::new(RealChance::new())).unwrap();
+        let cursor = folder.changes(None, 0).await.unwrap().cursor;
+        // As when the kernel grants no more watches.
+        folder.feed.lock().unwrap().watch.as_ref().unwrap().shared.partial.store(true, Ordering::Relaxed);
+        assert_eq!(folder.changes(Some(cursor.clone()), 0).await.unwrap().changes, []);
+        clock.0.store(1061, Ordering::Relaxed);
+        let look = Change::Look { directory: RemotePath::root(), deep: true };
+        assert_eq!(folder.changes(Some(cursor.clone()), 0).await.unwrap().changes, [look]);
+        assert_eq!(folder.changes(Some(cursor), 0).await.unwrap().changes, []);
     }
 }

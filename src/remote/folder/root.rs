@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The names on a disk: any bytes but `/` and NUL.
 pub(super) const RULES: NameRules = NameRules {
     forbidden: "",
     no_control: false,
     no_trailing_dot_space: false,
+    no_leading_dot: false,
     name_bytes_max: 255,
     path_bytes_max: 1 << 16,
     any_bytes: true,
@@ -37,6 +38,8 @@ pub(super) struct Root {
     pub clock: Arc<dyn Clock>,
     pub chance: Arc<dyn Chance>,
     pub able: Able,
+    /// Held while a content is put in place.
+    pub exchanging: Mutex<()>,
 }
 
 /// What the file system under the root was found to do.
@@ -87,7 +90,7 @@ impl Root {
         let doing = || format!("open folder {}", path.display());
         let dir = Dir::root(path).map_err(|e| fail(doing(), e))?;
         let able = Able { no_replace: false, exchange: false, xattrs: false };
-        let mut root = Root { dir, path: path.to_owned(), clock, chance, able };
+        let mut root = Root { dir, path: path.to_owned(), clock, chance, able, exchanging: Mutex::default() };
         root.able = root.probe().map_err(|e| fail(doing(), e))?;
         Ok(root)
     }

@@ -8,6 +8,7 @@ use crate::remote::{Body, Condition, PutRequest};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::PoisonError;
 
 /// Bytes taken from a body at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -139,6 +140,8 @@ impl Root {
             Condition::Is(_) if self.able.exchange => How::Exchange,
             _ => How::Replace,
         };
+        // Two that put back what they found could put back each other's.
+        let _alone = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody may have come while the content was written.
         let now = look()?;
         if !holds(condition, now.as_ref()) {
@@ -158,9 +161,21 @@ impl Root {
             // What was there now has the unfinished name: the condition is checked on what was really replaced.
             let replaced = dir.facts(&temp.name).map_err(|e| fail(doing(), e))?;
             if replaced.is_some() && !holds(condition, replaced.as_ref()) {
-                dir.rename(&temp.name, dir, name, How::Exchange).map_err(|e| fail(doing(), e))?;
+                self.put_back(temp, name).map_err(|e| fail(doing(), e))?;
                 return Err(precondition(path, replaced.as_ref()));
             }
+        }
+        Ok(())
+    }
+
+    /// Undoes an exchange.
+    fn put_back(&self, temp: &Temp<'_>, name: &[u8]) -> io::Result<()> {
+        let dir = temp.dir;
+        dir.rename(&temp.name, dir, name, How::Exchange)?;
+        let (ours, out) = (at::facts_of(&temp.file)?, dir.facts(&temp.name)?);
+        if out.is_some_and(|out| out.ino != ours.ino) {
+            // Somebody replaced our content meanwhile: theirs is the newer one, and it stays.
+            dir.rename(&temp.name, dir, name, How::Exchange)?;
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ pub fn everything() -> Capabilities {
             forbidden: "",
             no_control: false,
             no_trailing_dot_space: false,
+            no_leading_dot: false,
             name_bytes_max: 1024,
             path_bytes_max: 16_384,
             any_bytes: false,
@@ -71,6 +72,7 @@ pub fn everything() -> Capabilities {
         },
         quota: true,
         directories: true,
+        flat_keys: false,
     }
 }
 
@@ -83,6 +85,7 @@ pub fn nothing() -> Capabilities {
             forbidden: "\"*:<>?\\|",
             no_control: true,
             no_trailing_dot_space: true,
+            no_leading_dot: false,
             name_bytes_max: 255,
             path_bytes_max: 4096,
             any_bytes: false,
@@ -104,6 +107,7 @@ pub fn nothing() -> Capabilities {
         meta: MetaSupport::default(),
         quota: false,
         directories: true,
+        flat_keys: false,
     }
 }
 

@@ -19,10 +19,20 @@ const COPY_PART_BYTES: u64 = 1 << 30;
 /// Parts copied at once.
 const COPY_PARTS_AT_ONCE: usize = 4;
 
-/// An object and what a HEAD said of it.
+/// When an object was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// By the request before this one.
+    JustNow,
+    /// In a listing, or several requests ago.
+    Earlier,
+}
+
+/// An object and what was seen of it.
 pub(super) struct Origin<'a> {
     pub key: &'a str,
     pub head: &'a Head,
+    pub seen: Seen,
 }
 
 impl S3Remote {
@@ -75,7 +85,7 @@ impl S3Remote {
 
     /// Where the server does not watch the source, we look.
     async fn source_is_unchanged(&self, from: &Origin<'_>) -> Result<()> {
-        if self.probe.copy_source {
+        if self.probe.copy_source || from.seen == Seen::JustNow {
             return Ok(());
         }
         match self.head(from.key).await? {
@@ -150,7 +160,8 @@ impl S3Remote {
             return Err(changed());
         }
         let (target, _) = self.object_key(to).await?;
-        let stored = self.copy_key(Origin { key: &key, head: &head }, &target, None, condition).await?;
+        let stored =
+            self.copy_key(Origin { key: &key, head: &head, seen: Seen::JustNow }, &target, None, condition).await?;
         Ok(self.written(head.size, stored, &meta::read(&head.headers, FileKind::File)))
     }
 
@@ -166,7 +177,9 @@ impl S3Remote {
             return Err(lost());
         }
         let headers = meta::rewritten(&head.headers, change, FileKind::File)?;
-        let stored = match self.copy_key(Origin { key: &key, head: &head }, &key, Some(headers), &Condition::Any).await
+        let stored = match self
+            .copy_key(Origin { key: &key, head: &head, seen: Seen::JustNow }, &key, Some(headers), &Condition::Any)
+            .await
         {
             Err(error) if error.kind == Kind::Changed => return Err(lost()),
             done => done?,
@@ -189,7 +202,13 @@ impl S3Remote {
             // What lies under the marker's key may be data: never replace it by an empty object.
             Some(head) if head.size > 0 => {
                 let headers = meta::rewritten(&head.headers, change, FileKind::Directory)?;
-                self.copy_key(Origin { key: &prefix, head: &head }, &prefix, Some(headers), &Condition::Any).await?;
+                self.copy_key(
+                    Origin { key: &prefix, head: &head, seen: Seen::JustNow },
+                    &prefix,
+                    Some(headers),
+                    &Condition::Any,
+                )
+                .await?;
             }
             Some(head) => {
                 let headers = meta::rewritten(&head.headers, change, FileKind::Directory)?;

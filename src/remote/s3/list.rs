@@ -11,6 +11,7 @@ use super::wire;
 use crate::error::{Error, Kind, Result};
 use crate::model::RemotePath;
 use crate::remote::Listing;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use percent_encoding::percent_decode_str;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 pub(super) const PAGE: u32 = 1_000;
 /// How many skipped keys are named in the log; more are only counted.
 const SKIPPED_NAMED_MAX: u64 = 100;
+
+/// Etags asked for at once, where listings leave them out.
+const ASKED_AT_ONCE: usize = 16;
 
 /// How keys come in listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +157,7 @@ impl S3Remote {
     pub(super) async fn sweep_page(&self, page: Option<String>) -> Result<Listing> {
         let (from, thread) = resume(page, || Thread::below(""))?;
         let keys = self.keys(self.layout.prefix(), Depth::All, PAGE, from.as_ref()).await?;
-        self.woven(keys, thread)
+        self.woven(keys, thread).await
     }
 
     /// One page of one directory. A first page without anything, not even a marker, is `NotFound` or `NotDirectory`.
@@ -165,10 +169,11 @@ impl S3Remote {
         if first && keys.objects.is_empty() && keys.prefixes.is_empty() && !directory.is_root() {
             self.must_be_directory(directory).await?;
         }
-        self.woven(keys, thread)
+        self.woven(keys, thread).await
     }
 
-    fn woven(&self, keys: Keys, thread: Thread) -> Result<Listing> {
+    async fn woven(&self, mut keys: Keys, thread: Thread) -> Result<Listing> {
+        self.ask_etags(&mut keys.objects).await?;
         let mut weaver = Weaver::new(thread);
         let cut = self.layout.prefix().len();
         let mut prefixes = keys.prefixes.into_iter().peekable();
@@ -190,6 +195,18 @@ impl S3Remote {
             None => None,
         };
         Ok(Listing { entries: weaver.entries, next, directory: None })
+    }
+
+    /// Asks for the etags that a server's listing leaves out (s3s-fs), one request each: a file without a version is of no use.
+    async fn ask_etags(&self, objects: &mut [Object]) -> Result<()> {
+        let bare = objects.iter_mut().filter(|object| object.etag.is_empty() && !object.key.ends_with('/'));
+        let asked = bare.map(|object| async move {
+            // An object that went meanwhile is listed without a version.
+            object.etag = self.head(&object.key).await?.map(|head| head.etag).unwrap_or_default();
+            Ok::<(), Error>(())
+        });
+        let asked: Vec<_> = asked.collect();
+        futures_util::stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
     }
 
     /// Counts a key that cannot be shown, and names it in the log while there are few.

@@ -39,7 +39,7 @@ use client::Client;
 use digest::Want;
 use keys::Layout;
 use list::Encoding;
-use probe::Probe;
+use probe::{Markers, Probe};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -201,8 +201,8 @@ impl S3Remote {
                 path_bytes_max,
                 ..unknown_capabilities().names
             },
-            conditional_create: probe.create && probe.finish,
-            conditional_replace: probe.replace && probe.finish,
+            conditional_create: probe.create && probe.finish_create,
+            conditional_replace: probe.replace && probe.finish_replace,
             conditional_remove: probe.remove,
             sessions: Some(UploadSessions {
                 part_bytes_min: multipart::PART_BYTES_MIN,
@@ -216,8 +216,8 @@ impl S3Remote {
                 parallel: true,
                 part_copy: probe.part_copy,
             }),
-            meta: MetaSupport { directories: probe.markers_listed, ..unknown_capabilities().meta },
-            directories: probe.markers_listed,
+            meta: MetaSupport { directories: probe.markers != Markers::Useless, ..unknown_capabilities().meta },
+            directories: probe.markers == Markers::Listed,
             ..unknown_capabilities()
         }
     }
@@ -264,6 +264,7 @@ fn unknown_capabilities() -> Capabilities {
         names: NameRules {
             forbidden: "",
             no_control: false,
+            no_leading_dot: false,
             no_trailing_dot_space: false,
             name_bytes_max: 255,
             path_bytes_max: KEY_BYTES_MAX - 1,
@@ -294,6 +295,7 @@ fn unknown_capabilities() -> Capabilities {
         },
         quota: false,
         directories: true,
+        flat_keys: true,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::S3Remote;
 use super::client::Call;
+use super::copy::{Origin, Seen};
 use super::digest::{Hashes, Payload, Want, hex, prepare, unhex};
 use super::errors::Answer;
 use super::meta;
@@ -70,7 +71,7 @@ impl S3Remote {
         if least > PART_BYTES_MAX {
             return Err(Error::new(Kind::TooLarge, format!("{size} bytes do not fit into {PARTS_MAX} parts")));
         }
-        let part_bytes = least.next_multiple_of(1 << 20).max(8 << 20).min(PART_BYTES_MAX);
+        let part_bytes = least.next_multiple_of(1 << 20).clamp(8 << 20, PART_BYTES_MAX);
         let (key, _) = self.object_key(path).await?;
         let headers = meta::headers(meta, FileKind::File)?;
         let upload_id = self.create_upload(&key, headers.clone()).await?;
@@ -170,7 +171,11 @@ impl S3Remote {
             Err(refused) => Err(refused),
         };
         match answer {
-            Ok(root) => result_etag(&root),
+            // Where the server does not watch the source, its version afterwards tells which bytes were copied.
+            Ok(root) if self.probe.part_source || self.head(from).await?.is_some_and(|head| head.is(version)) => {
+                result_etag(&root)
+            }
+            Ok(_) => Err(changed()),
             Err(refused) if refused.is_precondition() => Err(changed()),
             Err(refused) => Err(gone(refused)),
         }
@@ -221,7 +226,7 @@ impl S3Remote {
         // The attributes changed while the parts were on their way.
         let Some(head) = self.head(&session.target.key).await? else { return Err(changed()) };
         let headers = meta::rewritten(&head.headers, meta, FileKind::File)?;
-        let origin = super::copy::Origin { key: &session.target.key, head: &head };
+        let origin = Origin { key: &session.target.key, head: &head, seen: Seen::JustNow };
         let stored = Box::pin(self.copy_key(origin, &session.target.key, Some(headers), &Condition::Any)).await?;
         Ok(self.written(size, stored, meta))
     }
@@ -238,7 +243,7 @@ impl S3Remote {
         let expected = composite(parts);
         let size = parts.iter().map(|part| part.size).sum();
         for race in 1.. {
-            let guard = condition_header(condition, self.probe.finish, self.probe.finish);
+            let guard = condition_header(condition, self.probe.finish_create, self.probe.finish_replace);
             if guard.is_none() && *condition != Condition::Any {
                 self.look(&target.key, condition).await?;
             }

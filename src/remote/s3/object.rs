@@ -10,6 +10,7 @@ use super::errors::Answer;
 use super::keys::directory_entry;
 use super::list::Depth;
 use super::meta;
+use super::probe::Markers;
 use super::wire;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, FileKind, Hash, HashKind, RemotePath, Version};
@@ -108,9 +109,20 @@ impl S3Remote {
         let (key, head) = self.object_key(path).await?;
         let head = match head {
             Some(head) => Some(head),
-            None => self.head(&key).await?,
+            None => match self.head(&key).await {
+                // Stores over a file system fail so at the name of a directory.
+                Err(error) if error.kind == Kind::Unavailable && self.is_directory(path).await? => None,
+                head => head?,
+            },
         };
         Ok(head.map(|head| (key, head)))
+    }
+
+    /// Whether a directory is at `path`, at the cost of one listing.
+    pub(super) async fn is_directory(&self, path: &RemotePath) -> Result<bool> {
+        let prefix = self.layout.directory(path);
+        let keys = self.keys(&prefix, Depth::All, 1, None).await?;
+        Ok(!keys.objects.is_empty() || (self.probe.markers == Markers::Unlisted && self.head(&prefix).await?.is_some()))
     }
 
     /// What is at `path`, attributes included.
@@ -135,8 +147,12 @@ impl S3Remote {
         let keys = self.keys(&prefix, Depth::All, 1, None).await?;
         let first = keys.objects.first();
         let listed = first.is_some_and(|object| object.key == prefix);
-        let marker =
-            if !prefix.is_empty() && (listed || !self.probe.markers_listed) { self.head(&prefix).await? } else { None };
+        let looked_at = match self.probe.markers {
+            Markers::Listed => listed,
+            Markers::Unlisted => !prefix.is_empty(),
+            Markers::Useless => false,
+        };
+        let marker = if looked_at { self.head(&prefix).await? } else { None };
         let hadoop = match &marker {
             None if first.is_none() && self.saw_hadoop() && !path.is_root() => {
                 self.head(&self.layout.hadoop(path)).await?

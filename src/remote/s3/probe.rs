@@ -11,9 +11,10 @@ use super::keys::PROBE_PREFIX;
 use super::list::{Depth, Encoding};
 use super::multipart::Target;
 use super::object::is_opaque;
+use super::upload::Stored;
 use crate::error::{Error, Kind, Result};
 use crate::model::Version;
-use crate::remote::Part;
+use crate::remote::{Condition, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::Method;
@@ -27,6 +28,17 @@ const WRONG: &str = "00000000000000000000000000000000";
 const ODD: &str = " a+b%41é";
 /// Objects of a probe that broke off are removed when older than this.
 const LEFTOVER_NS: i64 = 86_400 * 1_000_000_000;
+
+/// What becomes of the empty objects that stand for directories (`dir/`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Markers {
+    /// They are listed and can be looked at, as any object.
+    Listed,
+    /// They can be looked at, and are left out of listings.
+    Unlisted,
+    /// They cannot be looked at: directories are implied by what is in them, and keep no attributes.
+    Useless,
+}
 
 /// What was found out about one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,14 +59,17 @@ pub(super) struct Probe {
     pub copy_source: bool,
     /// CopyObject obeys If-Match and If-None-Match at its target.
     pub copy_target: bool,
-    /// CompleteMultipartUpload obeys conditions.
-    pub finish: bool,
-    /// UploadPartCopy works, and obeys x-amz-copy-source-if-match.
+    /// CompleteMultipartUpload obeys If-None-Match: *.
+    pub finish_create: bool,
+    /// CompleteMultipartUpload obeys If-Match.
+    pub finish_replace: bool,
+    /// UploadPartCopy works.
     pub part_copy: bool,
+    /// UploadPartCopy obeys x-amz-copy-source-if-match.
+    pub part_source: bool,
     /// The etag of a plain object is the MD5 of its content.
     pub etag_md5: bool,
-    /// Markers (`dir/`) appear in listings.
-    pub markers_listed: bool,
+    pub markers: Markers,
     pub encoding: Encoding,
 }
 
@@ -71,10 +86,12 @@ impl Probe {
             remove: false,
             copy_source: false,
             copy_target: false,
-            finish: false,
+            finish_create: false,
+            finish_replace: false,
             part_copy: false,
+            part_source: false,
             etag_md5: false,
-            markers_listed: true,
+            markers: Markers::Listed,
             encoding: Encoding::Form,
         }
     }
@@ -173,10 +190,13 @@ impl S3Remote {
         let create = outcome(self.probe_put(key, b"second", Some(("if-none-match", "*"))).await)?;
         let replace = outcome(self.probe_put(key, b"second", Some(("if-match", WRONG))).await)?;
         let with_marker = self.probe_put(marker, b"", None).await.is_ok();
-        let whole = self.list_probe(key, marker).await?;
-        let unharmed = whole == Some(etag.to_owned());
+        self.list_probe(key, marker).await?;
+        let unharmed = self.head(key).await?.is_some_and(|head| head.etag == etag);
         self.probe.create = create == Outcome::Refused && unharmed;
-        self.probe.markers_listed = self.probe.markers_listed && with_marker;
+        let readable = with_marker && matches!(self.head(marker).await, Ok(Some(head)) if head.size == 0);
+        if !readable {
+            self.probe.markers = Markers::Useless;
+        }
         // What was refused must be refused for the wrong tag only.
         let right = outcome(self.probe_put(key, b"first", Some(("if-match", etag))).await)?;
         self.probe.replace = replace == Outcome::Refused && right == Outcome::Done && unharmed;
@@ -186,20 +206,19 @@ impl S3Remote {
         self.try_removal(key).await
     }
 
-    /// Finds out how keys and markers are listed; returns the etag that the listing tells of `key`.
-    async fn list_probe(&mut self, key: &str, marker: &str) -> Result<Option<String>> {
+    /// Finds out how keys and markers are listed.
+    async fn list_probe(&mut self, key: &str, marker: &str) -> Result<()> {
         let stem = marker.trim_end_matches('/');
-        let mut etag = None;
         for encoding in [Encoding::Form, Encoding::Percent, Encoding::Plain] {
             let Ok(keys) = self.keys_as(encoding, stem, Depth::All, 10, None).await else { continue };
-            self.probe.markers_listed = keys.objects.iter().any(|object| object.key == marker);
-            etag = keys.objects.iter().find(|object| object.key == key).map(|object| object.etag.clone());
-            if etag.is_some() {
+            let listed = |key: &str| keys.objects.iter().any(|object| object.key == key);
+            if listed(key) {
                 self.probe.encoding = encoding;
-                break;
+                self.probe.markers = if listed(marker) { Markers::Listed } else { Markers::Unlisted };
+                return Ok(());
             }
         }
-        Ok(etag)
+        Err(Error::new(Kind::Corrupt, format!("the server does not list \"{}\", which it stored", key.escape_debug())))
     }
 
     async fn try_copies(&mut self, key: &str, etag: &str) -> Result<()> {
@@ -239,15 +258,29 @@ impl S3Remote {
     async fn try_upload(&mut self, target: &Target, etag: &str) -> Result<()> {
         // Without a range: AWS copies ranges only of objects above 5 MiB.
         let (wrong, right) = (Version::new(WRONG), Version::new(etag));
+        self.probe.part_source = true;
         let refused = self.copy_part(target, 1, &target.key, &wrong, None).await.err().map(|error| error.kind);
-        let copied = self.copy_part(target, 1, &target.key, &right, None).await.is_ok();
-        self.probe.part_copy = refused == Some(Kind::Changed) && copied;
+        let copied = self.copy_part(target, 1, &target.key, &right, None).await;
+        self.probe.part_copy = copied.is_ok();
+        self.probe.part_source = refused == Some(Kind::Changed);
         let (hashes, payload) = (Hashes::of(b"first", self.want()), Payload::Bytes("first".into()));
-        let tag = self.send_part(target, 1, payload, &hashes).await?;
+        let tag = match copied {
+            Ok(tag) => tag,
+            // A store that streams parts on (rclone's) may have taken the copy for a part without bytes.
+            Err(_) => match self.send_part(target, 1, payload, &hashes).await {
+                Ok(tag) => tag,
+                Err(_) => return Ok(()),
+            },
+        };
         let part = Part { number: 1, size: 5, tag };
-        self.probe.finish = true;
-        let taken = self.complete_upload(target, std::slice::from_ref(&part), &crate::remote::Condition::Absent).await;
-        self.probe.finish = matches!(taken, Err(error) if error.kind == Kind::Precondition);
+        let parts = std::slice::from_ref(&part);
+        (self.probe.finish_create, self.probe.finish_replace) = (true, true);
+        let taken = self.complete_upload(target, parts, &Condition::Absent).await;
+        let other = self.complete_upload(target, parts, &Condition::Is(wrong)).await;
+        let refused = |result: Result<Stored>| matches!(result, Err(error) if error.kind == Kind::Precondition);
+        // An upload that the first call completed says nothing about the second.
+        self.probe.finish_create = refused(taken);
+        self.probe.finish_replace = self.probe.finish_create && refused(other);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use super::digest::{Hashes, Payload, Want};
 use super::errors::Refused;
 use super::list::Depth;
 use super::object::lost;
+use super::probe::Markers;
 use super::upload::RACES_MAX;
 use super::wire;
 use crate::error::{Error, Kind, Result};
@@ -85,7 +86,10 @@ impl S3Remote {
             return Err(Error::new(Kind::NotEmpty, "the directory is not empty"));
         }
         let mut found = marker.is_some();
-        if !found && !self.probe.markers_listed && self.head(&prefix).await?.is_some_and(|head| head.size == 0) {
+        if !found
+            && self.probe.markers == Markers::Unlisted
+            && self.head(&prefix).await?.is_some_and(|head| head.size == 0)
+        {
             found = true;
         }
         if found {
@@ -96,7 +100,14 @@ impl S3Remote {
             self.delete(&hadoop).await?;
             found = true;
         }
-        if found { Ok(()) } else { self.must_be_directory(path).await }
+        if found {
+            return Ok(());
+        }
+        if self.probe.markers == Markers::Useless {
+            // There may be one that cannot be seen.
+            return self.delete(&prefix).await;
+        }
+        self.must_be_directory(path).await
     }
 
     /// Removes many keys (1,000 at most), by one request where the server can. Keys that are gone are no error.

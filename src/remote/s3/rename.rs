@@ -1,7 +1,7 @@
 //! Renaming a file: a copy, then the removal of the source. Not atomic: between the two both are there.
 
 use super::S3Remote;
-use super::copy::Origin;
+use super::copy::{Origin, Seen};
 use super::meta;
 use super::object::lost;
 use crate::error::{Error, Kind, Result};
@@ -9,7 +9,7 @@ use crate::model::{Entry, FileKind, RemotePath, Version};
 use crate::remote::Condition;
 
 impl S3Remote {
-    /// Moves a file or a directory. Three requests for a file: HEAD, copy, conditional DELETE.
+    /// Moves a file or a directory. Three requests for a file: HEAD, copy, conditional DELETE; a look for a directory at the target runs beside the first.
     pub(super) async fn rename_path(
         &self,
         from: &RemotePath,
@@ -23,9 +23,20 @@ impl S3Remote {
         if self.is_clash(from) && self.stat_directory(from).await?.is_some() {
             return self.rename_directory(from, to, condition).await;
         }
-        let Some((key, head)) = self.object(from).await? else {
+        // A version at the target is no directory's; else one is looked for meanwhile.
+        let over = async {
+            match condition {
+                Condition::Is(_) => Ok(false),
+                Condition::Absent | Condition::Any => self.is_directory(to).await,
+            }
+        };
+        let (found, over) = tokio::join!(self.object(from), over);
+        let Some((key, head)) = found? else {
             return self.rename_directory(from, to, condition).await;
         };
+        if over? {
+            return Err(Error::new(Kind::IsDirectory, "a directory has that name"));
+        }
         if source.is_some_and(|source| !head.is(source)) {
             return Err(lost());
         }
@@ -34,10 +45,12 @@ impl S3Remote {
         if key == target {
             return Ok(self.file_entry(&head));
         }
-        let stored = match self.copy_key(Origin { key: &key, head: &head }, &target, None, condition).await {
-            Err(error) if error.kind == Kind::Changed => return Err(lost()),
-            done => done?,
-        };
+        let stored =
+            match self.copy_key(Origin { key: &key, head: &head, seen: Seen::JustNow }, &target, None, condition).await
+            {
+                Err(error) if error.kind == Kind::Changed => return Err(lost()),
+                done => done?,
+            };
         match self.remove_key(&key, &Version::new(head.etag.as_str())).await {
             Ok(()) => {}
             // Somebody wrote to the source after the copy: both stay, and the next listing shows the newcomer.

@@ -10,7 +10,7 @@
 //! removal, milliseconds later, is lost unless the bucket keeps versions: S3's call for many removals takes no conditions.
 
 use super::S3Remote;
-use super::copy::{COPY_BYTES_MAX, Origin};
+use super::copy::{COPY_BYTES_MAX, Origin, Seen};
 use super::digest::hex;
 use super::keys::{Object, directory_entry};
 use super::list::{Depth, From, PAGE};
@@ -102,7 +102,7 @@ impl S3Remote {
         headers.push((meta::RENAME.to_owned(), note.to_owned()));
         match marker.filter(|head| head.size > 0) {
             Some(head) => {
-                let origin = Origin { key: source, head: &head };
+                let origin = Origin { key: source, head: &head, seen: Seen::JustNow };
                 self.copy_key(origin, target, Some(headers), &Condition::Absent).await.map(drop)
             }
             None => self.put_marker(target, headers, &Condition::Absent).await,
@@ -113,7 +113,13 @@ impl S3Remote {
         let Some(head) = self.head(target).await? else { return Ok(directory_entry(None)) };
         let headers = meta::rewritten(&head.headers, &Meta::default(), FileKind::Directory)?;
         if head.size > 0 {
-            self.copy_key(Origin { key: target, head: &head }, target, Some(headers), &Condition::Any).await?;
+            self.copy_key(
+                Origin { key: target, head: &head, seen: Seen::JustNow },
+                target,
+                Some(headers),
+                &Condition::Any,
+            )
+            .await?;
         } else {
             self.put_marker(target, headers, &Condition::Any).await?;
         }
@@ -181,7 +187,10 @@ impl S3Remote {
             let Some(found) = self.head(&object.key).await? else { return Ok(false) };
             head = found;
         }
-        match self.copy_key(Origin { key: &object.key, head: &head }, target, None, &condition).await {
+        match self
+            .copy_key(Origin { key: &object.key, head: &head, seen: Seen::Earlier }, target, None, &condition)
+            .await
+        {
             // Removed or changed by another client since it was listed.
             Err(error) if matches!(error.kind, Kind::NotFound | Kind::Changed) => Ok(false),
             done => done.map(|_| true).context(format!("copy \"{}\"", object.key.escape_debug())),

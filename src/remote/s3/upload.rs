@@ -105,6 +105,10 @@ impl S3Remote {
         if self.probe.etag_md5 && is_md5(&etag) && !opaque {
             return Err(Error::new(Kind::Corrupt, "the server stored other bytes than were sent"));
         }
+        // Of an empty marker there is nothing to compare, and some stores have no etag for it.
+        if key.ends_with('/') && size == 0 {
+            return Ok(Stored { etag, verified: false });
+        }
         let etag = self.compare_size(key, &etag, size).await?;
         Ok(Stored { etag, verified: false })
     }
@@ -115,8 +119,7 @@ impl S3Remote {
         if path.is_root() {
             return Err(exists());
         }
-        let key = self.layout.file(path);
-        let (directory, file) = tokio::join!(self.stat_directory(path), self.head(&key));
+        let (directory, file) = tokio::join!(self.stat_directory(path), self.object(path));
         if directory?.is_some() || file?.is_some() {
             return Err(exists());
         }

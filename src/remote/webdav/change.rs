@@ -261,6 +261,10 @@ pub(super) async fn set_meta(
     wanted: &Meta,
 ) -> Result<Entry> {
     let doing = format!("set attributes of \"{path}\"");
+    let support = dav.capabilities.meta;
+    if !(if directory { support.directories } else { support.alone }) {
+        return Err(Error::new(Kind::Unsupported, format!("{doing}: this server keeps none")));
+    }
     let Some(seen) = list::look(dav, path).await? else {
         return Err(Error::new(Kind::NotFound, format!("{doing}: it is not there")));
     };
@@ -275,9 +279,6 @@ pub(super) async fn set_meta(
         return Err(conditions::broken(path, &Condition::Is(version.clone()), Some(&seen), &doing));
     }
     let possible = meta::possible(wanted, directory, &dav.probed);
-    if possible == Meta::default() && *wanted != Meta::default() {
-        return Err(Error::new(Kind::Unsupported, format!("{doing}: this server keeps none")));
-    }
     let missing = meta::missing(seen.entry.meta.as_ref(), &possible, &dav.probed);
     if missing == Meta::default() {
         return Ok(seen.entry);

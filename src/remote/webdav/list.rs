@@ -108,8 +108,28 @@ pub(super) async fn props(link: &Link, path: String, doing: &str) -> Result<Opti
 /// What is at `path`; `None` where nothing is.
 pub(super) async fn look(dav: &WebDav, path: &RemotePath) -> Result<Option<Seen>> {
     let doing = format!("look at \"{path}\"");
-    let found = props(&dav.link, dav.link.address.path(path, false), &doing).await?;
+    let found = match props(&dav.link, dav.link.address.path(path, false), &doing).await {
+        Ok(found) => found,
+        // Apache says 400 to a path that leads through a file: nothing is there.
+        Err(error) if error.kind == Kind::Invalid && leads_through_a_file(dav, path).await? => None,
+        Err(error) => return Err(error),
+    };
     Ok(found.map(|(_, props)| Seen { entry: props.entry(&dav.probed), weak: props.is_weak() }))
+}
+
+async fn leads_through_a_file(dav: &WebDav, path: &RemotePath) -> Result<bool> {
+    let mut above = path.split();
+    while let Some((directory, _)) = above.filter(|(directory, _)| !directory.is_root()) {
+        let doing = format!("look at \"{directory}\"");
+        match props(&dav.link, dav.link.address.path(&directory, false), &doing).await {
+            Ok(Some((_, props))) => return Ok(!props.collection),
+            Ok(None) => {}
+            Err(error) if error.kind == Kind::Invalid => {}
+            Err(error) => return Err(error),
+        }
+        above = directory.split().map(|(above, _)| (above, ""));
+    }
+    Ok(false)
 }
 
 /// What gathers the responses of a listing.

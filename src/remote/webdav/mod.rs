@@ -165,7 +165,7 @@ impl WebDav {
         if self.read_only {
             return Err(Error::new(Kind::ReadOnly, format!("\"{path}\": the drive is read-only")));
         }
-        names::check(path, &self.capabilities.names, self.probed.hides.as_deref())
+        names::check(path, &self.capabilities.names)
     }
 
     /// Removes temporary names that nobody waits for any more.

@@ -22,8 +22,8 @@ pub(super) fn is_temporary(name: &str) -> bool {
         .is_some_and(|rest| rest.len() == DIGITS && rest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
-/// Refuses what cannot be a file's path here; names that begin with `hidden` would never be listed. `NameRefused`, `NameTooLong`.
-pub(super) fn check(path: &RemotePath, rules: &NameRules, hidden: Option<&str>) -> Result<()> {
+/// Refuses what cannot be a file's path here. `NameRefused`, `NameTooLong`.
+pub(super) fn check(path: &RemotePath, rules: &NameRules) -> Result<()> {
     let refuse = |kind, why: &str| Err(Error::new(kind, format!("\"{path}\": {why}")));
     if path.as_str().len() > rules.path_bytes_max {
         return refuse(Kind::NameTooLong, "the path is too long for this server");
@@ -38,8 +38,8 @@ pub(super) fn check(path: &RemotePath, rules: &NameRules, hidden: Option<&str>) 
         if is_temporary(name) {
             return refuse(Kind::NameRefused, "names like this are used for uploads on their way");
         }
-        if hidden.is_some_and(|prefix| name.starts_with(prefix)) {
-            return refuse(Kind::NameRefused, "this server does not list names that begin so");
+        if rules.no_leading_dot && name.starts_with('.') {
+            return refuse(Kind::NameRefused, "this server does not list names that begin with a full stop");
         }
         if name.contains(|c: char| rules.forbidden.contains(c)) {
             return refuse(Kind::NameRefused, "a character that this server refuses");

@@ -64,8 +64,10 @@ pub(super) struct Probed {
     pub makes_parents: bool,
     /// Which of [`RISKY`] do not survive a Destination header, one bit each (WsgiDAV cuts it at a decoded `?`).
     pub loses: u8,
-    /// Names that begin so are not listed (nginx: `..`), so none can be made: absence would look like deletion.
-    pub hides: Option<String>,
+    /// Names that begin with a full stop are not listed (nginx), so none may be made: absence would look like deletion.
+    pub hides_dots: bool,
+    /// Control characters do not survive a Destination header (WsgiDAV drops tabs and line ends).
+    pub loses_control: bool,
     /// MKCOL refuses to make what is there.
     pub conditional_mkdir: bool,
     pub copy: bool,
@@ -102,7 +104,8 @@ impl Default for Probed {
             coarse_tags: true,
             makes_parents: true,
             loses: 0,
-            hides: None,
+            hides_dots: false,
+            loses_control: false,
             conditional_mkdir: false,
             copy: false,
             quota: false,
@@ -155,7 +158,7 @@ impl Probed {
         Capabilities {
             stable_ids: self.ids,
             case_sensitive: self.case_sensitive,
-            names: names(self.flavor, self.loses),
+            names: self.names(),
             whole_tree: self.deep,
             // PHP hosts bear 4 to 6; the rest 4 to 8.
             list_parallel: if cloud { 5 } else { 6 },
@@ -174,6 +177,22 @@ impl Probed {
             meta: self.meta(),
             quota: self.quota,
             directories: true,
+            flat_keys: false,
+        }
+    }
+
+    fn names(&self) -> NameRules {
+        let cloud = matches!(self.flavor, Flavor::Nextcloud | Flavor::OwnCloud);
+        NameRules {
+            // `\` is refused by both (lib/private/Files/Filesystem.php), and low control characters by Nextcloud.
+            forbidden: if cloud { "\\" } else { LOST[usize::from(self.loses & 15)] },
+            no_control: cloud || self.loses_control,
+            no_trailing_dot_space: false,
+            no_leading_dot: self.hides_dots,
+            name_bytes_max: 255,
+            // A request line is 8190 bytes at most on Apache (LimitRequestLine), and escaping may triple a name.
+            path_bytes_max: 2600,
+            any_bytes: false,
         }
     }
 
@@ -212,20 +231,6 @@ pub(super) const RISKY: [char; 4] = ['%', '?', '#', ';'];
 /// The subsets of [`RISKY`], as bits tell.
 const LOST: [&str; 16] =
     ["", "%", "?", "%?", "#", "%#", "?#", "%?#", ";", "%;", "?;", "%?;", "#;", "%#;", "?#;", "%?#;"];
-
-fn names(flavor: Flavor, loses: u8) -> NameRules {
-    let cloud = matches!(flavor, Flavor::Nextcloud | Flavor::OwnCloud);
-    NameRules {
-        // `\` is refused by both (lib/private/Files/Filesystem.php), and low control characters by Nextcloud.
-        forbidden: if cloud { "\\" } else { LOST[usize::from(loses & 15)] },
-        no_control: cloud,
-        no_trailing_dot_space: false,
-        name_bytes_max: 255,
-        // A request line is 8190 bytes at most on Apache (LimitRequestLine), and escaping may triple a name.
-        path_bytes_max: 2600,
-        any_bytes: false,
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -164,6 +164,13 @@ impl Sandbox<'_> {
         Ok(found)
     }
 
+    /// Whether a file can be moved to `name`, which some servers take apart though it is escaped.
+    async fn takes(&self, name: &str, form: Destination) -> Result<bool> {
+        self.put("m", "move", &[]).await?;
+        self.transfer("MOVE", "m", name, form, &[("overwrite", "T".into())]).await?;
+        Ok(self.size(name).await?.is_some())
+    }
+
     async fn proppatch(&self, name: &str, body: String) -> Result<bool> {
         let call = Call::new("PROPPATCH", self.path(name), "probe a property").content(Content::Xml(body));
         Ok((200..300).contains(&self.send(&call).await?))
@@ -299,13 +306,9 @@ async fn moves(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
     };
     probed.destination = form;
     for (bit, c) in RISKY.into_iter().enumerate() {
-        let name = format!("p{c}41");
-        sandbox.put("m", "move", &[]).await?;
-        sandbox.transfer("MOVE", "m", &name, form, &[("overwrite", "T".into())]).await?;
-        if sandbox.size(&name).await?.is_none() {
-            probed.loses |= 1 << bit;
-        }
+        probed.loses |= u8::from(!sandbox.takes(&format!("p{c}41"), form).await?) << bit;
     }
+    probed.loses_control = !sandbox.takes("p\u{1}\t\n\u{7f}41", form).await?;
     // A is 3 bytes, N is 4.
     sandbox.transfer("MOVE", "a", "n", form, &[("overwrite", "F".into())]).await?;
     probed.keeps_target = sandbox.size("n").await? == Some(4) && sandbox.size("a").await? == Some(3);
@@ -389,11 +392,8 @@ async fn tree(sandbox: &Sandbox<'_>, probed: &mut Probed) -> Result<()> {
     probed.conditional_mkdir = !(200..300).contains(&sandbox.make("d").await?);
     sandbox.put("d/e", "one", &[]).await?;
     let directory = sandbox.link.address.path(&sandbox.directory, true);
-    for prefix in ["..", "."] {
-        let name = format!("{prefix}p");
-        if sandbox.put(&name, "one", &[]).await? && !sandbox.lists(&name).await? {
-            probed.hides = Some(prefix.to_owned());
-        }
+    for name in [".p", "..p"] {
+        probed.hides_dots |= sandbox.put(name, "one", &[]).await? && !sandbox.lists(name).await?;
     }
     probed.deep = list::sees_grandchildren(sandbox.link, directory, probed).await?;
     let before = (sandbox.tag("").await?, sandbox.tag("").await?);

@@ -39,9 +39,9 @@ pub(super) async fn put(dav: &WebDav, path: &RemotePath, request: &PutRequest) -
 async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &str) -> Result<Entry> {
     let size = request.body.size();
     let mut header = conditions::header(dav, &request.condition);
-    let obeyed = header.is_some() || request.condition == Condition::Any;
     let mut before = None;
-    if !obeyed || dav.probed.coarse_tags || dav.probed.makes_parents || size >= LOOK_FROM_BYTES {
+    // With `Any` there is no header: the look tells which version is replaced, since the new one must be another.
+    if header.is_none() || dav.probed.coarse_tags || dav.probed.makes_parents || size >= LOOK_FROM_BYTES {
         before = conditions::check(dav, path, &request.condition, doing).await?;
         check_target(dav, path, before.as_ref(), doing).await?;
         if let (Some(seen), Condition::Is(version)) = (&before, &request.condition)
@@ -190,12 +190,12 @@ pub(super) async fn check_parent(dav: &WebDav, path: &RemotePath, doing: &str) -
     }
 }
 
-/// The error for a refused write to `path`. Servers say 404, 405, 409 or 500 for a missing parent and for a directory in the
+/// The error for a refused write to `path`. Servers say 400, 404, 405, 409 or 500 for a missing parent and for a directory in the
 /// way (nginx: 500), so a look tells which it is.
 pub(super) async fn explain(dav: &WebDav, path: &RemotePath, call: &Call<'_>, response: Response) -> Error {
     let status = response.status().as_u16();
     let error = dav.link.refused(call, response).await;
-    if !matches!(status, 403 | 404 | 405 | 409 | 500) {
+    if !matches!(status, 400 | 403 | 404 | 405 | 409 | 500) {
         return error;
     }
     match list::look(dav, path).await {
