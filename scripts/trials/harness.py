@@ -283,13 +283,25 @@ class Server:
             answer = line.getresponse()
             return answer.status, answer.headers, answer.read()
 
+    def settled(self, *names):
+        """Waits until the tags of files are strong: for a second after a write Apache answers 412 to its own tag."""
+        if self.kind == "apache":
+            strong = lambda: all(not self.http("HEAD", n)[1].get("ETag", "").startswith("W/") for n in names)
+            wait_for("Apache's tags to be strong", strong, 30)
+
     def download(self, into):
         """Everything that the server holds, as another client sees it, into a new directory."""
         if self.folder:
-            shutil.copytree(self.folder, into, symlinks=True, ignore=shutil.ignore_patterns(".fourwheel*"))
+            shutil.copytree(self.folder, into, symlinks=True, ignore=shutil.ignore_patterns(".~fourwheel*", ".DAV"))
         else:
             self.rclone("copy", "--transfers", "16", ":fw:", into)
         return into
+
+    def give(self, path):
+        """Gives what was made in the folder by hand to whom the server runs as."""
+        if os.geteuid() == 0:
+            owner = os.stat(self.folder)
+            run("chown", "-R", f"{owner.st_uid}:{owner.st_gid}", path)
 
     def end(self):
         if self.process:
@@ -305,10 +317,12 @@ class Drive:
 
     def __init__(self, trial, lines, root=None, name="t", **keys):
         self.trial, self.name = trial, name
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="drive-", dir=root or trial.home))
+        self.home = trial.fresh("drive")
+        # State and cache may lie on a disk of their own.
+        self.disk = pathlib.Path(root or self.home)
         self.mount_point = trial.fresh("mnt")
-        for folder in ("config/fourwheel", "state", "cache", "run"):
-            (self.home / folder).mkdir(parents=True)
+        for folder in (self.home / "config/fourwheel", self.home / "run", self.disk / "state", self.disk / "cache"):
+            folder.mkdir(parents=True)
         self.config = self.home / "config/fourwheel/config.toml"
         keys = {"write_back_s": 0.2} | keys
         text = lines + "".join(f"{k.replace('__', '.')} = {json.dumps(v)}\n" for k, v in keys.items())
@@ -322,8 +336,9 @@ class Drive:
 
     @property
     def env(self):
-        keys = {"XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "XDG_CACHE_HOME": "cache", "XDG_RUNTIME_DIR": "run"}
-        return os.environ | {key: str(self.home / folder) for key, folder in keys.items()}
+        keys = {"XDG_CONFIG_HOME": self.home / "config", "XDG_RUNTIME_DIR": self.home / "run",
+                "XDG_STATE_HOME": self.disk / "state", "XDG_CACHE_HOME": self.disk / "cache"}
+        return os.environ | {key: str(folder) for key, folder in keys.items()}
 
     def call(self, *words, **options):
         """Runs a command of the program; its stdout."""
@@ -418,7 +433,7 @@ class Drive:
     def disk_bytes(self):
         """Bytes on disk of state and cache together, as du counts."""
         total = 0
-        for folder in (self.home / "state", self.home / "cache"):
+        for folder in (self.disk / "state", self.disk / "cache"):
             for at, _, names in os.walk(folder):
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):

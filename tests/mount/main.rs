@@ -44,7 +44,7 @@ impl Cloud {
 
     /// The names at the top, sorted, without what the program keeps for itself.
     fn names(&self) -> Vec<String> {
-        names(self.0.path()).into_iter().filter(|name| !name.starts_with(".fourwheel")).collect()
+        names(self.0.path()).into_iter().filter(|name| !name.starts_with(".~fourwheel")).collect()
     }
 }
 
