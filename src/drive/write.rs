@@ -124,10 +124,7 @@ impl Drive {
         let len = data.len() as u32;
         let first = self.on_staged(ino, |staged| staged.write(offset, data));
         match first {
-            Ok(()) => {
-                self.drop_privileges(ino);
-                Answer::Now(Ok(len))
-            }
+            Ok(()) => Answer::Now(Ok(len)),
             Err(e) if e.kind == Kind::NoSpace => {
                 let data = data.to_vec();
                 match self.with_space(ino, u64::from(len), move |staged| staged.write(offset, &data)) {
@@ -138,9 +135,6 @@ impl Drive {
             Err(e) => Answer::Now(Err(e)),
         }
     }
-
-    /// A write clears set-user-id and set-group-id (inode(7)); rare, so it costs one look only for such files.
-    fn drop_privileges(&self, _ino: Ino) {}
 
     /// Sets the size. What is added reads as zeros.
     pub(super) fn truncate(&self, ino: Ino, size: u64) -> Answer<()> {

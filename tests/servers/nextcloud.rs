@@ -5,6 +5,7 @@ use std::process::Command;
 
 /// Which of the two, and what If-Match on putting chunks together is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "the products' own names")]
 pub enum Cloud {
     /// If-Match on the MOVE of `.file` speaks of the target.
     Nextcloud,
