@@ -3,7 +3,7 @@
 use super::World;
 use super::world::{at, expect_kind};
 use fourwheel::error::Kind;
-use fourwheel::model::{Meta, Version};
+use fourwheel::model::{Entry, Meta, Version};
 use fourwheel::remote::{Condition, PutRequest, body};
 
 fn say_who_looks(world: &World, by_server: bool) {
@@ -103,8 +103,8 @@ pub async fn copy_obeys_its_condition(world: World) {
     assert_eq!(world.names("").await, ["copy", "file"]);
 }
 
-/// Of rivals with one condition exactly one may win, and what it wrote stays.
-async fn rivals(world: &World, condition: &Condition, by_server: bool) {
+/// Writes of eight rivals with one condition: who won, after it was made sure that none of the refused is what is there.
+async fn rivals(world: &World, condition: &Condition) -> Vec<(u8, Entry)> {
     let writes = (0..8u8).map(|n| {
         let (remote, condition) = (world.remote.clone(), condition.clone());
         tokio::spawn(async move {
@@ -123,20 +123,36 @@ async fn rivals(world: &World, condition: &Condition, by_server: bool) {
     }
     let found = world.content("file").await;
     assert!(won.iter().any(|(n, _)| found == vec![*n; 1000]), "what is there was refused");
-    if by_server {
-        assert_eq!(won.len(), 1, "{won:?}");
-        assert_eq!(won[0].1.version, Some(world.version("file").await));
+    won
+}
+
+pub async fn of_rivals_the_refused_leave_nothing(world: World) {
+    for _ in 0..5 {
+        rivals(&world, &Condition::Absent).await;
+        let version = world.version("file").await;
+        rivals(&world, &Condition::Is(version)).await;
+        world.remote.remove(&at("file"), false, &Condition::Any).await.unwrap();
     }
+    assert_eq!(world.names("").await, [""; 0]);
 }
 
 pub async fn of_rivals_one_wins(world: World) {
     let (create, replace) = (world.able().conditional_create, world.able().conditional_replace);
     say_who_looks(&world, create && replace);
+    let one_won = async |won: Vec<(u8, Entry)>| {
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(won[0].1.version, Some(world.version("file").await));
+    };
     for _ in 0..10 {
-        rivals(&world, &Condition::Absent, create).await;
+        let won = rivals(&world, &Condition::Absent).await;
+        if create {
+            one_won(won).await;
+        }
         let version = world.version("file").await;
-        rivals(&world, &Condition::Is(version), replace).await;
+        let won = rivals(&world, &Condition::Is(version)).await;
+        if replace {
+            one_won(won).await;
+        }
         world.remote.remove(&at("file"), false, &Condition::Any).await.unwrap();
     }
-    assert_eq!(world.names("").await, [""; 0]);
 }

@@ -78,6 +78,7 @@ laws! {
         remove_refuses_another_version
         rename_obeys_its_condition
         copy_obeys_its_condition
+        of_rivals_the_refused_leave_nothing
         of_rivals_one_wins;
     tree:
         directories_are_made_and_listed

@@ -113,7 +113,7 @@ pub fn rows() -> Vec<Row> {
         row("memory, behind every layer", layered),
         row("memory, over a lossy link", lossy),
         row("folder", folder),
-        row("apache", || webdav::open(&webdav::APACHE)),
+        row("apache", || webdav::open(&webdav::APACHE)).but(webdav::APACHE_FAULTS),
         row("nginx", || webdav::open(&webdav::NGINX)),
         row("rclone serve webdav", || webdav::open(&webdav::RCLONE)),
         row("nextcloud, emulated", || webdav::open(&webdav::NEXTCLOUD)),

@@ -30,6 +30,10 @@ pub static NEXTCLOUD: Shared = Shared { start: || nextcloud::start(Cloud::Nextcl
 pub static OWNCLOUD: Shared = Shared { start: || nextcloud::start(Cloud::OwnCloud), started: OnceCell::const_new() };
 pub static WSGIDAV: Shared = Shared { start: wsgidav::start, started: OnceCell::const_new() };
 
+/// mod_dav looks at the conditions, then takes the body, then moves it in place: 2.4.
+pub const APACHE_FAULTS: &[(&str, &str)] =
+    &[("of_rivals_one_wins", "a change made between its look at the condition and the end of the body is replaced")];
+
 fn options(url: &str) -> WebDavOptions {
     WebDavOptions { url: url.into(), user: USER.into(), password: PASSWORD.into(), ..WebDavOptions::default() }
 }

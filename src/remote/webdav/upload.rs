@@ -23,6 +23,8 @@ const LOOK_FROM_BYTES: u64 = 1 << 20;
 const COARSE_TAG: Duration = Duration::from_millis(1100);
 /// The same where tags are as fine as the server's files: Linux stamps those once a tick, 1 to 10 ms.
 const FINE_TAG: Duration = Duration::from_millis(20);
+/// How often content is sent again for a tag of its own.
+const REWRITES_MAX: usize = 2;
 /// How long a server may take to notice that an upload was cut; until then it may write what was just removed (rclone).
 const CUT_NOTICED: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,7 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
             return Err(conditions::broken(path, &request.condition, None, doing));
         }
     }
-    let (mut waited, mut rewritten) = (false, false);
+    let (mut waited, mut rewrites) = (false, 0);
     loop {
         let mut call = put_call(dav, path, &request.body, &request.meta, doing);
         call = match &header {
@@ -81,10 +83,15 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
             Condition::Is(version) => Some(version),
             _ => list::version_of(before.as_ref()),
         };
-        if !rewritten && replaced == seen.entry.version.as_ref() {
-            // Old and new content would bear one tag, and one version must name one content.
-            (rewritten, header) = (true, None);
-            next_tag(dav).await;
+        if rewrites < REWRITES_MAX && is_ambiguous(dav, replaced, before.as_ref(), &seen) {
+            header = None;
+            next_tag(dav, rewrites).await;
+            rewrites += 1;
+            let now = list::look(dav, path).await?;
+            if list::version_of(now.as_ref()) != seen.entry.version.as_ref() {
+                let ours = seen.entry.version.map_or(Condition::Absent, Condition::Is);
+                return Err(conditions::broken(path, &ours, now.as_ref(), &format!("{doing}: replaced right after")));
+            }
             continue;
         }
         return attributes(dav, path, seen, &request.meta).await;
@@ -101,7 +108,7 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
     let kept = before.as_ref().and_then(|seen| seen.entry.meta.clone()).unwrap_or_default();
     let wanted = meta::over(&Meta { mtime_ns: None, ..kept }, &request.meta);
     let stored = async {
-        let mut rewritten = false;
+        let mut rewrites = 0;
         loop {
             let call = put_call(dav, &temporary, &request.body, &wanted, doing);
             let response = dav.link.send(&call).await?;
@@ -110,12 +117,13 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
             }
             errors::page(response).await;
             let seen = verify(dav, &temporary, request.body.size(), None, doing).await?;
-            if rewritten || before.is_none() || list::version_of(before.as_ref()) != seen.entry.version.as_ref() {
+            let replaced = list::version_of(before.as_ref());
+            if rewrites == REWRITES_MAX || !is_ambiguous(dav, replaced, before.as_ref(), &seen) {
                 attributes(dav, &temporary, seen, &wanted).await?;
                 break;
             }
-            rewritten = true;
-            next_tag(dav).await;
+            next_tag(dav, rewrites).await;
+            rewrites += 1;
         }
         let now = conditions::check(dav, path, &request.condition, doing).await?;
         check_target(dav, path, now.as_ref(), doing).await?;
@@ -127,9 +135,19 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
     attributes(dav, path, seen, &wanted).await
 }
 
-/// Waits until the server would give another tag.
-async fn next_tag(dav: &WebDav) {
-    tokio::time::sleep(if dav.probed.coarse_tags { COARSE_TAG } else { FINE_TAG }).await;
+/// Whether the tag of what was `stored` may also name other content, and one version must name one content.
+///
+/// It is that of what was replaced; or, where tags have whole seconds, it was given within the same second as that one: the
+/// content before both may have had it, since file systems use inode numbers again at once (WsgiDAV's tag is inode,
+/// second and size; nginx's is second and size).
+fn is_ambiguous(dav: &WebDav, replaced: Option<&Version>, before: Option<&Seen>, stored: &Seen) -> bool {
+    let same_second = || before.is_some_and(|seen| seen.entry.server_mtime_ns == stored.entry.server_mtime_ns);
+    replaced.is_some() && (replaced == stored.entry.version.as_ref() || dav.probed.coarse_tags && same_second())
+}
+
+/// Waits until the server would give another tag; longer where a short wait did not help.
+async fn next_tag(dav: &WebDav, rewrites: usize) {
+    tokio::time::sleep(if dav.probed.coarse_tags || rewrites > 0 { COARSE_TAG } else { FINE_TAG }).await;
 }
 
 /// A temporary name that is removed, a while later, when its upload fails or is given up.
