@@ -17,8 +17,13 @@ struct World {
     local: Option<(Side, bool)>,
     base: Option<Side>,
     remote: Option<Side>,
+    /// Whether what was written here was sent, and no answer was heard.
+    attempted: bool,
     aside: Vec<u8>,
 }
+
+/// The content of whatever was sent without an answer.
+const SENT: u8 = 2;
 
 fn view(side: Side) -> View {
     View {
@@ -68,6 +73,7 @@ fn step_with(world: &World, local_only: bool) -> Step {
         place: name.as_ref().map(|name| (Ino::ROOT, name)),
         base: base.as_ref(),
         remote: remote.as_ref(),
+        attempted: world.attempted,
         local_only,
     })
 }
@@ -78,6 +84,13 @@ fn apply(world: &mut World, step: Step) {
         Step::Nothing => {}
         Step::Forget => world.base = None,
         Step::Remove => (world.base, world.remote) = (None, None),
+        Step::Inquire => {
+            world.attempted = false;
+            // What is there is what was sent.
+            if world.remote.is_some_and(|side| side.content == SENT) {
+                world.base = world.remote;
+            }
+        }
         Step::Restore => {
             world.local = world.remote.map(|side| (side, false));
             world.base = world.remote;
@@ -125,7 +138,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
     for base in sides() {
         for remote in sides() {
             for side in sides() {
-                for dirty in [false, true] {
+                for (dirty, attempted) in [(false, false), (true, false), (false, true), (true, true)] {
                     let local = side.map(|side| (side, dirty));
                     // A clean content is one that both sides agreed on.
                     if let (Some((side, false)), base) = (local, base)
@@ -133,7 +146,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                     {
                         continue;
                     }
-                    let start = World { local, base, remote, aside: vec![] };
+                    let start = World { local, base, remote, attempted, aside: vec![] };
                     let mut world = start.clone();
                     let mut steps = 0;
                     loop {
@@ -143,7 +156,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                         }
                         apply(&mut world, step);
                         steps += 1;
-                        assert!(steps <= 4, "no progress from {start:?}: {world:?} wants {step:?}");
+                        assert!(steps <= 5, "no progress from {start:?}: {world:?} wants {step:?}");
                     }
                     if world.local.is_some() {
                         let local = world.local.map(|(side, _)| side);
@@ -164,6 +177,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                     // What another client wrote is never overwritten either.
                     if let (Some(remote), Some(base)) = (remote, base)
                         && remote.content != base.content
+                        && !(attempted && remote.content == SENT)
                     {
                         assert!(
                             world.remote.is_some_and(|r| r.content == remote.content),
@@ -178,7 +192,13 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
 
 #[test]
 fn a_new_file_of_a_local_only_name_is_left_alone() {
-    let world = World { local: Some((Side { name: 0, content: 1 }, true)), base: None, remote: None, aside: vec![] };
+    let world = World {
+        local: Some((Side { name: 0, content: 1 }, true)),
+        base: None,
+        remote: None,
+        attempted: false,
+        aside: vec![],
+    };
     assert_eq!(step_of(&world), Step::Make);
     assert_eq!(step_with(&world, true), Step::Nothing);
     // One that the remote has already is kept in step, whatever it is called now.

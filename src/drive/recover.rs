@@ -4,7 +4,7 @@ use super::Drive;
 use crate::error::Result;
 use crate::journal::{Base, Found, Journal, Staged};
 use crate::model::{FileKind, Ino, Name};
-use crate::store::{Content, Node, NodeTimes, Store, Tx};
+use crate::store::{Content, Node, NodeTimes, Store, Tx, Which};
 use crate::sys::Disk;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub struct Recovered {
     pub put_aside: u64,
     /// Journal files whose upload was confirmed already.
     pub finished: u64,
-    /// Files whose row says that bytes wait, and whose bytes are gone.
+    /// Files whose row says that bytes wait, and whose bytes went with the power before any fsync.
     pub lost: u64,
 }
 
@@ -47,12 +47,32 @@ pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bo
         let node = store.read(|rows| rows.node(ino))?;
         if journal.get(ino).is_none() && node.size > 0 {
             result.lost += 1;
-            store.write(|tx| {
-                tx.set_failure(ino, Some("its bytes are gone from the journal; nothing was sent"), now_ns)
-            })?;
+            store.write(|tx| forget_bytes(tx, node))?;
         }
     }
     Ok(result)
+}
+
+/// A row that says that bytes wait, and no journal file: the machine lost power before they were on its disk, and no fsync was
+/// answered (that syncs the journal before the row). As on a local disk, the file is there with what is known to be stored:
+/// what the remote has, or nothing.
+fn forget_bytes(tx: &mut Tx<'_>, mut node: Node) -> Result<()> {
+    let agreed = tx.view(node.ino, 0, Which::Base)?;
+    tracing::warn!(
+        "\"{}\": {} bytes that no fsync was answered for went with the power; the file has what was saved before",
+        String::from_utf8_lossy(&tx.path(node.ino)?.unwrap_or_default()),
+        node.size
+    );
+    match agreed.as_ref().and_then(|view| view.version.clone().map(|version| (version, view))) {
+        Some((version, view)) => {
+            node.content = Content::Version(version);
+            node.size = view.size;
+            node.times.mtime_ns = view.meta.mtime_ns.unwrap_or(node.times.mtime_ns);
+        }
+        None => node.size = 0,
+    }
+    tx.set_node(&node)?;
+    tx.set_failure(node.ino, None, 0)
 }
 
 fn set_unknown_aside(disk: &dyn Disk, path: &Path) -> Result<()> {
@@ -162,8 +182,6 @@ impl Drive {
     /// Drops what nothing can reach any more; for a new mount also what only an earlier mount's programs held open.
     pub(super) fn tidy(&self, first: bool) -> Result<()> {
         for ino in self.store().read(|rows| rows.nameless())? {
-            // What an earlier worker was sending is not on its way any more.
-            self.store().write(|tx| tx.set_attempt(ino, None))?;
             if first {
                 self.purge(ino)?;
             } else {

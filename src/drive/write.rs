@@ -41,7 +41,11 @@ impl Drive {
                     }
                 })?
             }
-            _ => self.parts().journal.create(identity, mtime_ns)?,
+            _ => {
+                let staged = self.parts().journal.create(identity, mtime_ns)?;
+                self.stay_dirty(ino)?;
+                staged
+            }
         };
         if matches!(node.content, Content::Version(_)) && !self.mark_dirty(&node)? {
             // The remote's change came in between. Nothing was acknowledged yet.
@@ -71,6 +75,20 @@ impl Drive {
             node.content = Content::Dirty;
             tx.set_node(&node)?;
             Ok(true)
+        })
+    }
+
+    /// After a new file was staged: the upload of its empty form may be confirmed at this very moment, and the row with it.
+    fn stay_dirty(&self, ino: Ino) -> Result<()> {
+        let sent =
+            self.store().read(|rows| Ok(rows.node(ino)?.content != Content::Dirty || rows.attempt(ino)?.is_some()))?;
+        if !sent {
+            return Ok(());
+        }
+        self.store().write(|tx| {
+            let mut node = tx.node(ino)?;
+            node.content = Content::Dirty;
+            tx.set_node(&node)
         })
     }
 

@@ -7,6 +7,7 @@
 //! * What the kernel must be told of a change is collected in the transaction and handed out after its commit.
 //! * Views are kept per remote (`remote_no`, 0 is the drive's own remote), so that a second one needs no new schema.
 
+mod attempt;
 mod node;
 mod opens;
 mod outcome;
@@ -17,6 +18,7 @@ mod sessions;
 mod tx;
 mod view;
 
+pub use attempt::Attempt;
 pub use node::{Content, Node, NodeTimes};
 pub use opens::{OpenCounts, Opens};
 pub use outcome::{Fault, Outcome, Remembered};

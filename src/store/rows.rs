@@ -2,7 +2,7 @@
 
 use super::node::{kind_number, kind_of};
 use super::view::hash_of;
-use super::{Content, Failure, Node, NodeTimes, Outcome, PartRow, SessionRow, View, Which, failed};
+use super::{Attempt, Content, Failure, Node, NodeTimes, Outcome, PartRow, SessionRow, View, Which, failed};
 use crate::error::{Error, Kind, Result};
 use crate::model::{FileKind, Ino, Meta, Name, RemotePath, Version};
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -372,11 +372,19 @@ impl<'c> Rows<'c> {
         )
     }
 
-    /// Size and SHA-256 of what was last sent and not confirmed.
-    pub fn attempt(&self, ino: Ino) -> Result<Option<(u64, Vec<u8>)>> {
-        self.one("SELECT size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
+    /// What was last sent and not confirmed.
+    pub fn attempt(&self, ino: Ino) -> Result<Option<Attempt>> {
+        self.one("SELECT parent, name, size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], |row| {
+            let size = row.get::<_, i64>(2)? as u64;
+            Ok(Attempt { parent: ino_of(row.get(0)?)?, name: row.get(1)?, size, sha256: row.get(3)? })
         })
+    }
+
+    /// What was deleted here while it was sent to this place, and not heard of since.
+    pub fn deleted_attempt(&self, parent: Ino, name: &str) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM attempts WHERE parent = ?1 AND name = ?2
+                   AND NOT EXISTS(SELECT 1 FROM names WHERE names.ino = attempts.ino)";
+        self.one(sql, (parent.get() as i64, name), |row| ino_of(row.get(0)?))
     }
 
     /// Inodes with an upload session.
@@ -518,7 +526,9 @@ impl<'c> Rows<'c> {
         let Some(node) = self.find_node(ino)? else { return Ok(false) };
         let base = self.view(ino, 0, Which::Base)?;
         let remote = self.view(ino, 0, Which::Remote)?;
-        let Some((parent, name)) = self.place(ino)? else { return Ok(base.is_some() || remote.is_some()) };
+        let Some((parent, name)) = self.place(ino)? else {
+            return Ok(base.is_some() || remote.is_some() || self.attempt(ino)?.is_some());
+        };
         if !node.is_syncable() {
             return Ok(false);
         }

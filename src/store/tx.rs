@@ -3,7 +3,7 @@
 use super::node::kind_number;
 use super::rows::xattrs_text;
 use super::view::hash_text;
-use super::{Content, Event, Node, Outcome, Remembered, Rows, SessionRow, View, Which, failed};
+use super::{Attempt, Content, Event, Node, Outcome, Remembered, Rows, SessionRow, View, Which, failed};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Ino, Name};
 use rusqlite::{Connection, Params};
@@ -269,10 +269,14 @@ impl<'c> Tx<'c> {
     }
 
     /// Notes what is about to be sent, before it is: after a lost answer the remote may hold it. `None`: it was confirmed.
-    pub fn set_attempt(&mut self, ino: Ino, sent: Option<(u64, &[u8])>) -> Result<()> {
+    pub fn set_attempt(&mut self, ino: Ino, sent: Option<&Attempt>) -> Result<()> {
+        self.touched.insert(ino);
         match sent {
-            Some((size, sha256)) => self
-                .run("INSERT OR REPLACE INTO attempts VALUES(?, ?, ?)", (ino.get() as i64, size as i64, sha256))
+            Some(sent) => self
+                .run(
+                    "INSERT OR REPLACE INTO attempts VALUES(?, ?, ?, ?, ?)",
+                    (ino.get() as i64, sent.parent.get() as i64, &sent.name, sent.size as i64, &sent.sha256),
+                )
                 .map(drop),
             None => self.run("DELETE FROM attempts WHERE ino = ?", [ino.get() as i64]).map(drop),
         }

@@ -6,8 +6,8 @@ use super::queue::Queue;
 use super::{Shared, SyncParts};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Want;
-use crate::model::{FileKind, Ino};
-use crate::store::{Content, Event, Rows, Which};
+use crate::model::{FileKind, Ino, Name};
+use crate::store::{Content, Event, Rows, View, Which};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,6 +304,7 @@ impl Sync {
                 place: place.as_ref().map(|(parent, name)| (*parent, name)),
                 base: base.as_ref(),
                 remote: remote.as_ref(),
+                attempted: rows.attempt(ino)?.is_some(),
                 local_only,
             };
             let step = plan(&facts);
@@ -323,6 +324,12 @@ impl Sync {
                 && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?
             {
                 return Ok(Ready::Wait(on));
+            }
+            if step == Step::Remove
+                && let Some(heir) = heir(rows, remote.as_ref())?
+                && !is_local_only(&settings.local_only, heir.1.as_bytes())
+            {
+                return Ok(Ready::Wait(heir.0));
             }
             if node.kind == FileKind::File || matches!(step, Step::Remove | Step::Move) {
                 let quiet_until = self.quiet_until(ino, node.times.ctime_ns, hurried);
@@ -362,6 +369,15 @@ async fn sleep(pause: Option<Duration>) {
         Some(pause) => tokio::time::sleep(pause.max(Duration::from_millis(1))).await,
         None => std::future::pending().await,
     }
+}
+
+/// The new file that took the name of a deleted one: it becomes the next version of the same remote file, which therefore
+/// must not be deleted before.
+fn heir(rows: &Rows<'_>, deleted: Option<&View>) -> Result<Option<(Ino, Name)>> {
+    let Some(view) = deleted.filter(|view| view.kind == FileKind::File) else { return Ok(None) };
+    let Some(there) = rows.lookup(view.parent, &view.shown)? else { return Ok(None) };
+    let is_new = rows.view(there.ino, 0, Which::Remote)?.is_none() && rows.view(there.ino, 0, Which::Base)?.is_none();
+    Ok((there.kind == FileKind::File && is_new).then(|| (there.ino, view.shown.clone())))
 }
 
 /// The nearest directory above that must be made or moved on the remote first.
@@ -404,6 +420,7 @@ async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>)
         Step::Nothing => return Ok(Done::Rest),
         Step::Forget => shared.forget(ino)?,
         Step::Remove => shared.remove(ino).await?,
+        Step::Inquire => shared.inquire(ino).await?,
         Step::Restore => shared.restore(ino)?,
         Step::Make => shared.make(ino, large).await?,
         Step::Move => shared.relocate(ino).await?,

@@ -42,6 +42,11 @@ fn apply_meta(node: &mut Node, view: &View) {
     }
 }
 
+/// Whether a program set this directory's time, and the remote's time is only that of our own calls below it.
+fn keeps_own_time(node: &Node, view: &View) -> bool {
+    node.kind == FileKind::Directory && node.mtime_set && view.meta.mtime_ns.is_none()
+}
+
 /// What both sides agree on once the mount shows `node` as the remote has it.
 fn agreed(view: &View, node: &Node, known: bool) -> View {
     let meta = if known { node.meta() } else { Meta::default() };
@@ -78,6 +83,13 @@ impl Observer<'_> {
     /// Something that we did not know there.
     fn appeared(&self, tx: &mut Tx<'_>, parent: Ino, raw: &str, name: Name, entry: &Entry) -> Result<Ino> {
         let view = View::of(entry, parent, raw, name.clone());
+        if let Some(sent) = tx.deleted_attempt(parent, raw)?
+            && tx.node(sent)?.kind == entry.kind
+        {
+            // It may be what was sent before it was deleted here: the planner finds out, and until then it is not shown.
+            tx.set_view(sent, 0, Which::Remote, Some(&view))?;
+            return Ok(sent);
+        }
         if tx.place(parent)?.is_none() && parent != Ino::ROOT {
             // Its directory was deleted here and is not yet deleted there: with something new in it, it comes back.
             self.restore(tx, parent)?;
@@ -193,7 +205,10 @@ impl Observer<'_> {
             }
             return self.take(tx, ino, entry);
         }
-        let meta_news = new.meta != old.meta || unknown;
+        // A directory's time that our own calls moved is not news; the planner sets it again.
+        let moved_by_us = keeps_own_time(&node, &new);
+        let old_meta = if moved_by_us { Meta { mtime_ns: None, ..old.meta.clone() } } else { old.meta.clone() };
+        let meta_news = new.meta != old_meta || unknown;
         if meta_news && new.same_content(&base) && (unknown || !node.meta_differs(&base.meta)) {
             self.take_meta(tx, ino, &new, &base, unknown)?;
         } else if new.same_content(&base) && new.version != base.version {
@@ -221,10 +236,12 @@ impl Observer<'_> {
     fn take_meta(&self, tx: &mut Tx<'_>, ino: Ino, new: &View, base: &View, first: bool) -> Result<()> {
         let mut node = tx.node(ino)?;
         let touched_here = first && node.meta_differs(&base.meta);
+        let own_time = keeps_own_time(&node, new).then_some(node.times.mtime_ns);
         if !touched_here {
             apply_meta(&mut node, new);
         }
-        node.mtime_set = false;
+        node.mtime_set = own_time.is_some();
+        node.times.mtime_ns = own_time.unwrap_or(node.times.mtime_ns);
         node.meta_known = true;
         let base = View { meta: node.meta(), version: new.version.clone(), ..base.clone() };
         tx.set_node(&node)?;

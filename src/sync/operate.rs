@@ -5,7 +5,7 @@ use super::observe::Observer;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, FileKind, Ino, Meta, Name, RemotePath, Version};
 use crate::remote::{Condition, Place};
-use crate::store::{Content, Node, Rows, Tx, View, Which};
+use crate::store::{Attempt, Content, Node, Rows, Tx, View, Which};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -146,6 +146,37 @@ impl Shared {
         Ok(Progress::Ended)
     }
 
+    /// Sees whether what was sent before it was deleted here arrived: that is deleted there too, and nothing else is.
+    pub(super) async fn inquire(&self, ino: Ino) -> Result<Progress> {
+        let (attempt, view) = self.store().read(|rows| Ok((rows.attempt(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
+        let Some(attempt) = attempt else { return Ok(Progress::Went) };
+        let Some(view) = view else {
+            let parent = self.store().read(|rows| rows.remote_path(0, attempt.parent))?;
+            if let Some(parent) = parent {
+                let path = parent.join(&attempt.name);
+                if self.guard.is_busy(&path) {
+                    return Ok(Progress::Busy);
+                }
+                self.look(&Place::at(path)).await?;
+            }
+            return self.store().write(|tx| {
+                if tx.view(ino, 0, Which::Remote)?.is_none() {
+                    tx.set_attempt(ino, None)?;
+                }
+                Ok(Progress::Went)
+            });
+        };
+        let ours = match view.kind {
+            FileKind::File => self.is_ours(ino, &view).await?,
+            kind => kind == FileKind::Directory,
+        };
+        if ours {
+            return self.own_up(ino);
+        }
+        self.store().write(|tx| tx.set_attempt(ino, None))?;
+        Ok(Progress::Went)
+    }
+
     pub(super) fn restore(&self, ino: Ino) -> Result<Progress> {
         self.store().write(|tx| self.observer().restore(tx, ino))?;
         Ok(Progress::Went)
@@ -188,8 +219,19 @@ impl Shared {
         match occupant {
             Occupant::Nobody => {}
             Occupant::Leaving(other, view) if node.kind == FileKind::File && view.kind == FileKind::File => {
-                // A delete and a new file of that name: a new version of the same remote file.
-                self.store().write(|tx| tx.hand_over_views(other, ino))?;
+                // A delete and a new file of that name: a new version of the same remote file. Not while it is being deleted.
+                let Some(_call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
+                let handed = self.store().write(|tx| {
+                    let still =
+                        tx.place(other)?.is_none() && tx.view(other, 0, Which::Remote)?.as_ref() == Some(&*view);
+                    if still {
+                        tx.hand_over_views(other, ino)?;
+                    }
+                    Ok(still)
+                })?;
+                if !handed {
+                    return Ok(Progress::Went);
+                }
                 self.drop_if_unneeded(other)?;
                 return Ok(Progress::Went);
             }
@@ -235,7 +277,7 @@ impl Shared {
         if !self.is_still(node, goal, &Condition::Absent)? {
             return Ok(Progress::Went);
         }
-        self.store().write(|tx| tx.set_attempt(node.ino, Some((0, &[]))))?;
+        self.store().write(|tx| tx.set_attempt(node.ino, Some(&Attempt::at(goal.parent, &goal.raw))))?;
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -258,7 +300,7 @@ impl Shared {
         if !self.is_still(node, goal, &Condition::Absent)? {
             return Ok(Progress::Went);
         }
-        self.store().write(|tx| tx.set_attempt(node.ino, Some((0, &[]))))?;
+        self.store().write(|tx| tx.set_attempt(node.ino, Some(&Attempt::at(goal.parent, &goal.raw))))?;
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {
@@ -371,8 +413,9 @@ impl Shared {
         let able = support.alone && (!directory || support.directories);
         let meta = node.meta();
         let mut entry = None;
+        // Held until the answer is noted: a call below a directory moves its time, and must be noted after this one.
+        let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
         if able {
-            let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
             let sent = self.remote().set_meta(&place, directory, view.version.as_ref(), &meta).await;
             match sent {
                 Ok(now) => entry = Some(now),

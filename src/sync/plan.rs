@@ -11,6 +11,8 @@ pub struct Facts<'a> {
     pub place: Option<(Ino, &'a Name)>,
     pub base: Option<&'a View>,
     pub remote: Option<&'a View>,
+    /// Whether it was sent, and no answer was heard.
+    pub attempted: bool,
     /// Whether its name is one that stays on this machine.
     pub local_only: bool,
 }
@@ -24,6 +26,8 @@ pub enum Step {
     Forget,
     /// Deleted here: delete it there.
     Remove,
+    /// Deleted here, and what was sent before may have arrived: see what is there.
+    Inquire,
     /// Deleted here, changed there: it comes back.
     Restore,
     /// New here: make it there.
@@ -46,8 +50,9 @@ pub enum Step {
 pub fn plan(facts: &Facts<'_>) -> Step {
     let Some((parent, name)) = facts.place else {
         return match (facts.base, facts.remote) {
-            (_, None) => Step::Forget,
             (Some(base), Some(remote)) if base.same_content(remote) => Step::Remove,
+            _ if facts.attempted => Step::Inquire,
+            (_, None) => Step::Forget,
             (_, Some(_)) => Step::Restore,
         };
     };

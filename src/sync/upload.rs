@@ -11,7 +11,7 @@ use crate::fetch::{Sink, Target};
 use crate::journal::{Base, Confirmed, Snapshot};
 use crate::model::{Entry, Ino, Meta};
 use crate::remote::{Body, Condition, Part, Place, PutRequest, Session, Source};
-use crate::store::{Content, Node, PartRow, SessionRow, View, Which};
+use crate::store::{Attempt, Content, Node, PartRow, SessionRow, View, Which};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -122,7 +122,7 @@ impl Shared {
             self.moving.end(ino);
             return Ok(Progress::Went);
         }
-        self.note_attempt(ino, &body)?;
+        self.note_attempt(ino, goal, &body)?;
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
@@ -147,18 +147,19 @@ impl Shared {
     }
 
     /// Notes what is about to be sent, so that it is known again when its answer is lost and the file changes meanwhile.
-    fn note_attempt(&self, ino: Ino, body: &Body) -> Result<()> {
-        let hash = match body.size() {
+    fn note_attempt(&self, ino: Ino, goal: &Goal, body: &Body) -> Result<()> {
+        let sha256 = match body.size() {
             size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
             _ => Vec::new(),
         };
-        self.store().write(|tx| tx.set_attempt(ino, Some((body.size(), &hash))))
+        let attempt = Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) };
+        self.store().write(|tx| tx.set_attempt(ino, Some(&attempt)))
     }
 
     /// Whether the remote's content is what we last sent without hearing of it.
     pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
         use futures_util::StreamExt;
-        let Some((size, hash)) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
+        let Some(Attempt { size, sha256, .. }) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
         let Some(version) = view.version.as_ref().filter(|_| size == view.size) else { return Ok(false) };
         let mut sum = Sha256::new();
         if size > 0 {
@@ -171,7 +172,7 @@ impl Shared {
                 sum.update(&chunk?);
             }
         }
-        Ok(sum.finalize()[..] == hash[..])
+        Ok(sum.finalize()[..] == sha256[..])
     }
 
     async fn transfer(
@@ -203,14 +204,14 @@ impl Shared {
     /// The remote has our bytes: the row agrees, and the journal file becomes the cache's.
     fn confirm(&self, ino: Ino, goal: &Goal, entry: &Entry, meta: &Meta, generation: Option<u64>) -> Result<Progress> {
         let version = entry.version.clone().ok_or_else(|| Error::new(Kind::Corrupt, "the remote gave no version"))?;
-        let agree = |clean: Option<(u64, i64)>| {
+        let agree = |clean: &dyn Fn() -> Option<(u64, i64)>| {
             self.store().write(|tx| {
                 tx.remove_session(ino)?;
                 if tx.find_node(ino)?.is_none() {
                     return Ok(());
                 }
                 self.settle(tx, ino, goal, entry, meta)?;
-                if let Some((size, mtime_ns)) = clean {
+                if let Some((size, mtime_ns)) = clean() {
                     let mut node = tx.node(ino)?;
                     node.content = Content::Version(version.clone());
                     node.size = size;
@@ -221,15 +222,15 @@ impl Shared {
             })
         };
         let Some(generation) = generation else {
-            // An empty file that was never staged. If it was staged meanwhile, what was written follows.
-            let clean = self.parts.journal.get(ino).is_none().then_some((0, meta.mtime_ns.unwrap_or_default()));
-            agree(clean)?;
+            // An empty file that was never staged. If it was staged meanwhile, what was written follows; asked inside the
+            // transaction, so that whoever stages it later finds the row as it is then (`Drive::stage`).
+            agree(&|| self.parts.journal.get(ino).is_none().then_some((0, meta.mtime_ns.unwrap_or_default())))?;
             return Ok(Progress::Went);
         };
         let confirmed = self.parts.journal.finish(
             ino,
             Some(generation),
-            |size, mtime_ns| agree(Some((size, mtime_ns))),
+            |size, mtime_ns| agree(&|| Some((size, mtime_ns))),
             |leaving| {
                 let present = std::iter::once(0..leaving.size).collect();
                 let file = leaving.file.clone();
@@ -250,13 +251,13 @@ impl Shared {
                 self.rates.saved(self.parts.clock.wall_ns());
             }
             Confirmed::Newer => {
-                agree(None)?;
+                agree(&|| None)?;
                 if let Some(staged) = self.parts.journal.get(ino) {
                     staged.rebase(Some(Base { version: version.0.clone(), size: entry.size }))?;
                 }
             }
             // Deleted here while it was sent: the planner deletes it there.
-            Confirmed::Gone => agree(None)?,
+            Confirmed::Gone => agree(&|| None)?,
         }
         Ok(Progress::Went)
     }
