@@ -99,6 +99,8 @@ impl Drive {
             Err(e) => Answer::Now(Err(e)),
             Ok(Some(node)) => self.with_meta(node, true),
             Ok(None) => {
+                // A program that waits for a name to appear does not list.
+                self.note_use(parent);
                 let name = name.clone();
                 match self.is_listed(parent) {
                     Ok(true) => Answer::Now(Err(absent(&name))),

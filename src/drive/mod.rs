@@ -169,6 +169,13 @@ impl Drive {
         self.parts().wants.wait(crate::events::Wish::List(directory)).await
     }
 
+    /// Notes that a program looks into a directory: without a feed it is listed again from time to time while that goes on.
+    fn note_use(&self, directory: Ino) {
+        if !self.parts().settings.feed {
+            self.store().opens().use_directory(directory, self.parts().clock.monotonic());
+        }
+    }
+
     fn is_listed(&self, directory: Ino) -> Result<bool> {
         let node = self.store().read(|rows| rows.node(directory))?;
         if node.kind != FileKind::Directory {
@@ -183,9 +190,7 @@ impl Drive {
         directory: Ino,
         work: impl FnOnce(&Drive) -> Result<T> + Send + 'static,
     ) -> Answer<T> {
-        if !self.parts().settings.feed {
-            self.store().opens().use_directory(directory, self.parts().clock.monotonic());
-        }
+        self.note_use(directory);
         match self.is_listed(directory) {
             Ok(true) => Answer::Now(work(self)),
             Err(e) => Answer::Now(Err(e)),
