@@ -1,7 +1,7 @@
 //! From a drive's settings to its remote, without asking the network where the state remembers what was found out.
 
 use crate::config::{Drive, RemoteSpec, S3Credentials, S3Spec, SignIn, WebDavSpec};
-use crate::error::{Context, Result};
+use crate::error::{Error, Kind, Result};
 use crate::remote::folder::Folder;
 use crate::remote::layers::{Settings, stack};
 use crate::remote::memory::{self, Memory};
@@ -33,14 +33,31 @@ pub async fn connect(
 ) -> Result<Connected> {
     let saved = store.read(|rows| rows.fact(PROBED))?;
     let remote = match &drive.remote {
-        RemoteSpec::Memory => Arc::new(Memory::new(memory::everything(), clock.clone())) as Arc<dyn Remote>,
-        RemoteSpec::Folder(folder) => Arc::new(Folder::connect(&folder.path, clock.clone(), chance.clone())?),
-        RemoteSpec::WebDav(spec) => webdav(spec, drive, saved.as_deref(), store, clock, chance).await?,
-        RemoteSpec::S3(spec) => bucket(spec, drive, saved.as_deref(), store, clock, chance).await?,
-    };
+        RemoteSpec::Memory => Ok(Arc::new(Memory::new(memory::everything(), clock.clone())) as Arc<dyn Remote>),
+        RemoteSpec::Folder(folder) => Folder::connect(&folder.path, clock.clone(), chance.clone())
+            .map(|folder| Arc::new(folder) as Arc<dyn Remote>),
+        RemoteSpec::WebDav(spec) => webdav(spec, drive, saved.as_deref(), store, clock, chance).await,
+        RemoteSpec::S3(spec) => bucket(spec, drive, saved.as_deref(), store, clock, chance).await,
+    }
+    .map_err(|error| advised(&error, drive))?;
     // The planner repeats what fails, after looking at the views again; so a call gives up soon, and none holds a worker long.
     let stack = stack(remote, clock.clone(), chance.clone(), &Settings::default());
     Ok(Connected { remote: stack.foreground, meter: stack.meter })
+}
+
+/// Why there can be no remote, of which drive, and what to do about it.
+fn advised(error: &Error, drive: &Drive) -> Error {
+    let advice = match error.kind {
+        Kind::Offline | Kind::TimedOut => {
+            "the server cannot be reached: check the address and the network, and mount again"
+        }
+        Kind::Throttled | Kind::Unavailable => "the server fails now: mount again later",
+        Kind::NotFound => "no such folder or bucket: make it there, or correct the drive's settings",
+        Kind::SignIn => "the password or key was refused: correct the drive's settings",
+        Kind::Denied => "the account may not do this: ask for access, or set read_only = true",
+        _ => "correct the drive's settings, and mount again",
+    };
+    Error::new(error.kind, format!("{}: {error}; {advice}", drive.remote.describe()))
 }
 
 async fn webdav(
@@ -72,7 +89,7 @@ async fn webdav(
             Err(e) => tracing::warn!("what was known of the server is of no use: {e}"),
         }
     }
-    let remote = WebDav::connect(options, clock.clone(), chance.clone()).await.context(drive.remote.describe())?;
+    let remote = WebDav::connect(options, clock.clone(), chance.clone()).await?;
     if !drive.settings.read_only {
         let text = remote.probe_text();
         store.write(|tx| tx.set_fact(PROBED, &text))?;

@@ -58,7 +58,10 @@ pub fn run(hooks: &Hooks) -> i32 {
     match dispatch(cli.command, cli.config.as_deref(), hooks) {
         Ok(code) => code,
         Err(error) => {
-            say::talk(&error);
+            // The keeper says what its worker died of, once.
+            if !is_worker || std::env::var_os(crate::config::HAND_OVER).is_none() {
+                say::talk(&error);
+            }
             let exit = if is_worker { Exit::of_start(&error) } else { Exit::of(error.kind) };
             exit.code().into()
         }

@@ -140,6 +140,11 @@ impl Probed {
         self.property_bytes > 0
     }
 
+    /// Whether it is Nextcloud or ownCloud.
+    pub(super) fn is_cloud(&self) -> bool {
+        matches!(self.flavor, Flavor::Nextcloud | Flavor::OwnCloud)
+    }
+
     /// Whether the server's own times are those that were set.
     pub(super) fn keeps_mtime(&self) -> bool {
         self.mtime_with_upload || self.mtime_alone
@@ -151,7 +156,7 @@ impl Probed {
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {
-        let cloud = matches!(self.flavor, Flavor::Nextcloud | Flavor::OwnCloud);
+        let cloud = self.is_cloud();
         let (sessions, session_from_bytes) = match self.uploads {
             Some(_) => (Some(SESSIONS), SESSION_FROM_BYTES),
             None => (None, u64::MAX),
@@ -183,7 +188,7 @@ impl Probed {
     }
 
     fn names(&self) -> NameRules {
-        let cloud = matches!(self.flavor, Flavor::Nextcloud | Flavor::OwnCloud);
+        let cloud = self.is_cloud();
         NameRules {
             // `\` is refused by both (lib/private/Files/Filesystem.php), and low control characters by Nextcloud.
             forbidden: if cloud { "\\" } else { LOST[usize::from(self.loses & 15)] },
