@@ -75,10 +75,8 @@ impl Drive {
 
     /// Waits, once and shortly, for attributes that only the remote can tell; then goes on with what is known.
     async fn wait_meta(&self, ino: Ino) {
-        if self.parts().wants.is_online() {
-            // A time-out or error leaves the listing's guess, which the background replaces later.
-            let _ = tokio::time::timeout(META_WAIT, self.parts().wants.wait(Wish::Meta(ino))).await;
-        }
+        // A time-out or error leaves the listing's guess, which the background replaces later.
+        self.parts().wants.wait_shortly(Wish::Meta(ino), META_WAIT).await;
     }
 
     fn with_meta(&self, node: Node, named: bool) -> Answer<Attr> {

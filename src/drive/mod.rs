@@ -93,7 +93,7 @@ pub struct DriveSettings {
 }
 
 /// How long `stat` waits for attributes that no listing told (S3), once per file, and only while the remote answers.
-const META_WAIT: Duration = Duration::from_secs(1);
+const META_WAIT: Duration = Duration::from_millis(500);
 
 /// How long `open` waits for the remote's word on the version before it goes on with the one that is known.
 const CHECK_WAIT: Duration = Duration::from_secs(2);

@@ -55,7 +55,7 @@ impl Drive {
         let drive = self.clone();
         Answer::later(async move {
             // No answer in time: what is known is opened, and the background finds a change later.
-            let _ = tokio::time::timeout(CHECK_WAIT, drive.parts().wants.wait(Wish::Check(ino))).await;
+            drive.parts().wants.wait_shortly(Wish::Check(ino), CHECK_WAIT).await;
             // The path may lead to a new inode now; the kernel was told, and this handle keeps the old version.
             drive.open_now(ino, access).get().await
         })

@@ -34,6 +34,9 @@ pub(super) async fn serve(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Want>) 
             let (shared, waiting) = (shared.clone(), waiting.clone());
             tokio::spawn(async move {
                 let answer = fulfil(&shared, wish).await;
+                if answer.is_ok() {
+                    shared.parts.wants.set_prompt();
+                }
                 let asking = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).unwrap_or_default();
                 for done in asking {
                     // Who gave up waiting needs no answer.
