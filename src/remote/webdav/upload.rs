@@ -223,13 +223,12 @@ pub(super) async fn explain(dav: &WebDav, path: &RemotePath, call: &Call<'_>, re
         Ok(_) => {}
         Err(_) => return error,
     }
-    if matches!(status, 400 | 405) && call.method == "PUT" && !dav.probed.is_cloud() {
-        // Our request was right: its body was cut on the way (Apache answers 400 to one that ends early, Go's
-        // servers 405).
-        return Error::new(Kind::Unavailable, error.to_string());
-    }
     match check_parent(dav, path, call.doing).await {
         Err(missing) if matches!(missing.kind, Kind::NotFound | Kind::NotDirectory) => missing,
+        // Our request was right: its body was cut on the way (Apache answers 400 to one that ends early, Go's servers 405).
+        _ if matches!(status, 400 | 405) && call.method == "PUT" && !dav.probed.is_cloud() => {
+            Error::new(Kind::Unavailable, error.to_string())
+        }
         _ => error,
     }
 }
