@@ -6,6 +6,7 @@ use crate::journal::{Base, Found, Journal, Staged};
 use crate::model::{FileKind, Ino, Name};
 use crate::store::{Content, Node, NodeTimes, Store, Tx, Which};
 use crate::sys::Disk;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,13 +19,14 @@ pub struct Recovered {
     pub put_aside: u64,
     /// Journal files whose upload was confirmed already.
     pub finished: u64,
-    /// Files whose row says that bytes wait, and whose bytes went with the power before any fsync.
+    /// Files whose row says that bytes wait, and whose bytes are gone.
     pub lost: u64,
 }
 
 /// Compares the journal with the rows. Call before a [`Drive`] is made.
 pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bool, now_ns: i64) -> Result<Recovered> {
     let mut result = Recovered::default();
+    let mut set_aside = HashSet::new();
     for found in journal.recover(power_lost)? {
         match found {
             Found::Staged(staged) => match_one(store, journal, &staged, now_ns, &mut result)?,
@@ -39,6 +41,7 @@ pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bo
                 } else {
                     set_unknown_aside(disk, &path)?;
                     result.put_aside += 1;
+                    set_aside.extend(ino);
                 }
             }
         }
@@ -47,13 +50,18 @@ pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bo
         let node = store.read(|rows| rows.node(ino))?;
         if journal.get(ino).is_none() && node.size > 0 {
             result.lost += 1;
-            store.write(|tx| forget_bytes(tx, node))?;
+            let damaged = set_aside.contains(&ino);
+            store.write(|tx| match power_lost && !damaged {
+                true => forget_bytes(tx, node),
+                // Not what a power cut does: somebody must be told.
+                false => tx.set_failure(ino, Some("its bytes are gone from the journal; nothing was sent"), now_ns),
+            })?;
         }
     }
     Ok(result)
 }
 
-/// A row that says that bytes wait, and no journal file: the machine lost power before they were on its disk, and no fsync was
+/// A row that says that bytes wait, and no journal file, after a power cut: power went before they were on its disk, and no fsync was
 /// answered (that syncs the journal before the row). As on a local disk, the file is there with what is known to be stored:
 /// what the remote has, or nothing.
 fn forget_bytes(tx: &mut Tx<'_>, mut node: Node) -> Result<()> {
