@@ -48,6 +48,11 @@ impl Wants {
         self.online.load(Ordering::Relaxed)
     }
 
+    /// Whether the remote answers, and the last answer that a program waited for came in time.
+    pub fn is_prompt(&self) -> bool {
+        self.is_online() && self.prompt.load(Ordering::Relaxed)
+    }
+
     /// Notes whether the remote answers.
     pub fn set_online(&self, online: bool) {
         self.online.store(online, Ordering::Relaxed);
@@ -56,7 +61,7 @@ impl Wants {
     /// Waits for at most `patience` for what a program can do without. On a line that hangs one program waits once: until an
     /// answer comes, however late, nobody waits again.
     pub async fn wait_shortly(&self, wish: Wish, patience: Duration) {
-        if !self.is_online() || !self.prompt.load(Ordering::Relaxed) {
+        if !self.is_prompt() {
             // Asked all the same: its answer tells that the line is back.
             let _ = self.send(wish);
             return;

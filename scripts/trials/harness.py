@@ -513,6 +513,8 @@ def main(body, what, **settings):
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, stop)
+    # A shell ignores SIGINT in what it starts in the background; the programs of a trial must not inherit that.
+    signal.signal(signal.SIGINT, stop)
     watchdog = threading.Timer(trial.options.limit_s, give_up)
     watchdog.daemon = True
     watchdog.start()

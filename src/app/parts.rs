@@ -65,6 +65,10 @@ pub struct Running {
 /// The name of the database in the state directory.
 pub const DATABASE: &str = "drive.db";
 
+/// Bytes that the database may take before the next reservation looks at it again: its log grows by a few pages with each
+/// transaction, and each file that is made or fetched reserves.
+const DATABASE_GROWTH: u64 = 1 << 20;
+
 impl Running {
     /// Opens the state, recovers what a crash left, and starts the synchronisation on the current runtime.
     ///
@@ -81,7 +85,7 @@ impl Running {
         disk.make_dirs(&cache_dir).context(format!("make {}", cache_dir.display()))?;
         let space = Space::new(disk.clone(), cache_dir.clone(), bound.max_bytes, bound.min_free_bytes);
         let metered = store.clone();
-        space.add_meter(Box::new(move || metered.disk_bytes()));
+        space.add_meter(Box::new(move || metered.disk_bytes() + DATABASE_GROWTH));
         let cache = Cache::open(disk.clone(), cache_dir.join("cache"), space.clone())?;
         let journal_dir = state_dir.join("journal");
         let journal = Arc::new(Journal::open(disk.clone(), clock.clone(), &journal_dir, space.clone())?);

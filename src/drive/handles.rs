@@ -2,11 +2,13 @@
 //! the inode; what else is kept with it (the pattern of reads) is only a matter of speed.
 
 use super::Drive;
+use super::patience::Patience;
 use crate::fetch::Pattern;
 use crate::model::Ino;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 /// The number of an open file, as the kernel keeps it. Bit 0 tells whether it may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +22,17 @@ impl Fh {
 }
 
 /// What a worker keeps with a handle.
+#[derive(Default)]
 pub(super) struct Handle {
     pub(super) pattern: Mutex<Pattern>,
+    patience: Mutex<Patience>,
+}
+
+impl Handle {
+    /// When its reads began to wait, and when they stopped.
+    pub(super) fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The open handles of this worker.
@@ -38,8 +49,7 @@ impl Handles {
 
     pub(super) fn add(&self, writes: bool) -> Fh {
         let fh = Fh(self.next.fetch_add(1, Ordering::Relaxed) << 1 | u64::from(writes));
-        let handle = Arc::new(Handle { pattern: Mutex::default() });
-        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(fh, handle);
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(fh, Arc::default());
         fh
     }
 
@@ -58,15 +68,19 @@ impl Drive {
         if let Some(handle) = self.inner.handles.find(fh) {
             return handle;
         }
-        let handle = Arc::new(Handle { pattern: Mutex::default() });
         let mut open = self.inner.handles.open.write().unwrap_or_else(PoisonError::into_inner);
         let fresh = !open.contains_key(&fh);
-        let handle = open.entry(fh).or_insert(handle).clone();
+        let handle = open.entry(fh).or_default().clone();
         drop(open);
         if fresh {
             self.store().opens().opened(ino, fh.writes());
         }
         handle
+    }
+
+    /// How long a read through `fh` that must wait may do so, of `limit` for all that its handle waits without an answer.
+    pub fn time_left(&self, ino: Ino, fh: Fh, limit: Duration) -> Duration {
+        self.handle(ino, fh).patience().left(self.parts().clock.monotonic(), limit)
     }
 
     /// The last descriptor of an open file was closed. The row is brought up to date and the planner told.

@@ -10,6 +10,7 @@ mod create;
 mod directory;
 mod handles;
 mod open;
+mod patience;
 mod read;
 mod recover;
 mod remove;

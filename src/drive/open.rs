@@ -54,10 +54,15 @@ impl Drive {
         }
         let drive = self.clone();
         Answer::later(async move {
+            let began = drive.parts().clock.monotonic();
             // No answer in time: what is known is opened, and the background finds a change later.
             drive.parts().wants.wait_shortly(Wish::Check(ino), CHECK_WAIT).await;
             // The path may lead to a new inode now; the kernel was told, and this handle keeps the old version.
-            drive.open_now(ino, access).get().await
+            let opened = drive.open_now(ino, access).get().await?;
+            if !drive.parts().wants.is_prompt() {
+                drive.handle(ino, opened.fh).patience().waits(began);
+            }
+            Ok(opened)
         })
     }
 

@@ -4,13 +4,16 @@ use super::handles::Fh;
 use super::open::regular;
 use super::{Answer, Drive};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Sink, Target};
+use crate::fetch::{Seen, Sink, Target};
 use crate::journal::Staged;
 use crate::model::{Ino, Version};
 use crate::remote::Place;
 use crate::store::{Content, Which};
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
+
+/// What one reader may have fetched ahead, as a part of the cache's bound.
+const WINDOW_SHARE: u64 = 8;
 
 /// Where a file's bytes are right now.
 pub(super) enum Bytesource {
@@ -67,7 +70,11 @@ impl Drive {
             Err(e) => Answer::Now(Err(e)),
             Ok(Err(source)) => {
                 let drive = self.clone();
-                Answer::later(async move { drive.read_far(ino, source, offset, len as usize).await })
+                Answer::later(async move {
+                    let bytes = drive.read_far(ino, source, offset, len as usize).await?;
+                    drive.handle(ino, fh).patience().answered();
+                    Ok(bytes)
+                })
             }
         }
     }
@@ -89,19 +96,24 @@ impl Drive {
                 if offset >= end {
                     return Ok(Ok(Bytes::new()));
                 }
-                let handle = self.handle(ino, fh);
-                let ahead =
-                    handle.pattern.lock().unwrap_or_else(PoisonError::into_inner).read(offset..end, target.size);
                 let Sink::Cache(file) = &target.sink else { return Ok(Err(source)) };
                 let mut buf = vec![0; (end - offset) as usize];
                 let here = file.read_into(offset, &mut buf)?;
+                let handle = self.handle(ino, fh);
+                let window_max = (self.parts().space.max() / WINDOW_SHARE).min(self.parts().fetcher.ahead_max());
+                let seen = Seen { range: offset..end, size: target.size, hit: here, window_max };
+                let ahead = handle.pattern.lock().unwrap_or_else(PoisonError::into_inner).read(seen);
                 if !ahead.is_empty() && !file.is_complete() {
                     let (fetcher, target) = (self.parts().fetcher.clone(), target.clone());
                     for range in ahead {
                         fetcher.ahead(&target, range);
                     }
                 }
-                Ok(if here { Ok(Bytes::from(buf)) } else { Err(source) })
+                if !here {
+                    return Ok(Err(source));
+                }
+                handle.patience().answered();
+                Ok(Ok(Bytes::from(buf)))
             }
         }
     }

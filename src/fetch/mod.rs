@@ -7,9 +7,9 @@
 mod flight;
 mod pattern;
 
-pub use pattern::{Ahead, Pattern};
+pub use pattern::{Ahead, Pattern, Seen};
 
-use crate::cache::CacheFile;
+use crate::cache::{CacheFile, Stored};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Staged;
 use crate::model::{Ino, Version};
@@ -20,6 +20,7 @@ use lru::LruCache;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
@@ -61,6 +62,8 @@ pub struct Fetcher {
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
     gate: Arc<Semaphore>,
+    /// Whether the cache kept the last piece that it was given.
+    keeps: AtomicBool,
     /// Reads come from the kernel's threads too, which have no runtime around them.
     runtime: tokio::runtime::Handle,
 }
@@ -88,11 +91,11 @@ impl Target {
         }
     }
 
-    fn keep(&self, offset: u64, piece: &Bytes) -> Result<()> {
+    /// Whether the sink took the piece. A full cache keeps nothing; the bytes are still handed to who waits.
+    fn keep(&self, offset: u64, piece: &Bytes) -> Result<bool> {
         match &self.sink {
-            // A full cache keeps nothing; the bytes are still handed to who waits.
-            Sink::Cache(file) => file.store(offset, piece).map(drop),
-            Sink::Journal(staged) => staged.fill(offset, piece),
+            Sink::Cache(file) => file.store(offset, piece).map(|stored| stored != Stored::NoSpace),
+            Sink::Journal(staged) => staged.fill(offset, piece).map(|()| true),
         }
     }
 }
@@ -106,6 +109,7 @@ impl Fetcher {
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
             gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            keeps: AtomicBool::new(true),
             runtime: tokio::runtime::Handle::current(),
         })
     }
@@ -173,6 +177,11 @@ impl Fetcher {
                 tracing::warn!("fill: {e}");
             }
         });
+    }
+
+    /// Bytes that are worth fetching ahead of one reader: what the cache refuses is in memory only, and not for long.
+    pub fn ahead_max(&self) -> u64 {
+        if self.keeps.load(Ordering::Relaxed) { u64::MAX } else { RECENT_PIECES as u64 * PIECE / 4 }
     }
 
     /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.
@@ -260,7 +269,7 @@ impl Fetcher {
                     match (&target.sink, kept) {
                         (Sink::Journal(_), Err(e)) => return Err(e),
                         (Sink::Cache(_), Err(e)) => tracing::warn!("cache: {e}"),
-                        _ => {}
+                        (_, Ok(kept)) => self.keeps.store(kept, Ordering::Relaxed),
                     }
                     flight.tell(Progress::Arrived(index + 1));
                 }

@@ -1,14 +1,19 @@
 //! What a handle reads next: the size of the read-ahead, as a pure function of the reads so far.
 //!
 //! The first read of a file gets what it asks for and no more: thumbnailers and type sniffers read 4 to 64 KiB and go away.
-//! A reader that goes on gets a window that doubles up to what keeps a fast link full. A reader that jumps gets nothing ahead.
+//! A reader that goes on gets a window that doubles with each read. A player stays ahead of its film with that; who still has
+//! to wait for bytes reads as fast as the link gives them, and its window doubles on up to what keeps a fast link full. A
+//! reader that jumps gets nothing ahead.
 
 use super::{PIECE, RUN_BYTES_MAX};
 use std::ops::Range;
 
-/// The window's largest size: 250 MB/s times 50 ms is 12.5 MB, and each connection is slower than the link, so several
-/// runs must be under way at once.
-const WINDOW_MAX: u64 = 64 << 20;
+/// The window of a reader that never waits, bytes.
+const WINDOW_CALM: u64 = 16 << 20;
+
+/// The largest window, bytes. All runs under way end at about the same time, and what is read next must be under way by then:
+/// 16 connections with [`RUN_BYTES_MAX`] each, and half as many runs that wait for one.
+const WINDOW_MAX: u64 = 192 << 20;
 
 /// Kernel read-ahead is sent by several threads, so reads of one sequential reader arrive slightly out of order.
 const SLACK: u64 = 1 << 20;
@@ -18,6 +23,18 @@ const SMALL: u64 = 1 << 20;
 
 /// What to fetch ahead of a read.
 pub type Ahead = Vec<Range<u64>>;
+
+/// One read, as the pattern sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub range: Range<u64>,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// Whether its bytes were there.
+    pub hit: bool,
+    /// What may be fetched ahead at most, bytes: a share of the cache, or what comes would push out what is still to be read.
+    pub window_max: u64,
+}
 
 /// One handle's reads so far.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +46,9 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Notes a read of `range` of a file of `size` bytes; returns the runs to start now, in order, each at most
-    /// [`RUN_BYTES_MAX`] long and within the file.
-    pub fn read(&mut self, range: Range<u64>, size: u64) -> Ahead {
+    /// Notes a read; returns the runs to start now, in order, each at most [`RUN_BYTES_MAX`] long and within the file.
+    pub fn read(&mut self, read: Seen) -> Ahead {
+        let Seen { range, size, hit, window_max } = read;
         if size <= SMALL {
             let first = !std::mem::replace(&mut self.seen, true);
             return std::iter::repeat_n(0..size, usize::from(first)).collect();
@@ -47,7 +64,9 @@ impl Pattern {
             return Vec::new();
         }
         self.next = self.next.max(range.end);
-        self.window = (self.window * 2).clamp(2 * PIECE, WINDOW_MAX);
+        if self.window < WINDOW_CALM || !hit {
+            self.window = (self.window * 2).clamp(2 * PIECE, window_max.clamp(2 * PIECE, WINDOW_MAX));
+        }
         self.ahead_to = self.ahead_to.max(range.end.div_ceil(PIECE) * PIECE);
         let goal = (self.next + self.window).min(size);
         let run = (self.window / 4).clamp(2 * PIECE, RUN_BYTES_MAX) / PIECE * PIECE;
@@ -65,36 +84,52 @@ impl Pattern {
 mod tests {
     use super::*;
 
-    const FILE: u64 = 1 << 30;
+    const FILE: u64 = 4 << 30;
 
-    #[test]
-    fn a_sniffer_gets_nothing_ahead_and_a_reader_a_growing_window() {
+    fn seen(range: Range<u64>, hit: bool) -> Seen {
+        Seen { range, size: FILE, hit, window_max: u64::MAX }
+    }
+
+    /// Reads 25 MiB from the start; how much of the file was asked for ahead in the end.
+    fn sequence(hit: bool, window_max: u64) -> u64 {
         let mut p = Pattern::default();
-        assert!(p.read(0..65536, FILE).is_empty());
         let mut ahead = 0;
-        for i in 1..200u64 {
-            for run in p.read(i * 131072..(i + 1) * 131072, FILE) {
+        for i in 0..200u64 {
+            for run in p.read(Seen { window_max, ..seen(i * 131072..(i + 1) * 131072, hit) }) {
                 assert!(run.end - run.start <= RUN_BYTES_MAX && run.start >= ahead);
                 ahead = run.end;
             }
         }
-        assert!(ahead - 200 * 131072 > WINDOW_MAX / 2, "{ahead}");
+        ahead - 200 * 131072
+    }
+
+    #[test]
+    fn a_sniffer_gets_nothing_ahead() {
+        assert!(Pattern::default().read(seen(0..65536, false)).is_empty());
+    }
+
+    #[test]
+    fn who_waits_gets_more_ahead_than_who_does_not() {
+        assert!(sequence(false, u64::MAX) > WINDOW_MAX / 2);
+        assert!((WINDOW_CALM / 2..=WINDOW_CALM).contains(&sequence(true, u64::MAX)));
+        assert!(sequence(false, 4 << 20) <= 4 << 20, "a small cache is not flooded");
     }
 
     #[test]
     fn a_jump_ends_the_window() {
         let mut p = Pattern::default();
         for i in 0..50u64 {
-            p.read(i * 131072..(i + 1) * 131072, FILE);
+            p.read(seen(i * 131072..(i + 1) * 131072, false));
         }
-        assert!(p.read(700 << 20..(700 << 20) + 4096, FILE).is_empty());
-        assert!(p.read(100 << 20..(100 << 20) + 4096, FILE).is_empty());
+        assert!(p.read(seen(700 << 20..(700 << 20) + 4096, false)).is_empty());
+        assert!(p.read(seen(100 << 20..(100 << 20) + 4096, false)).is_empty());
     }
 
     #[test]
     fn a_small_file_comes_whole_once() {
         let mut p = Pattern::default();
-        assert_eq!(p.read(0..4096, 500_000), vec![0..500_000]);
-        assert!(p.read(4096..8192, 500_000).is_empty());
+        let small = |range| Seen { size: 500_000, ..seen(range, false) };
+        assert_eq!(p.read(small(0..4096)), vec![0..500_000]);
+        assert!(p.read(small(4096..8192)).is_empty());
     }
 }

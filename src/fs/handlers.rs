@@ -275,7 +275,11 @@ impl Filesystem for DriveFs {
         reply: ReplyData,
     ) {
         let answer = convert::ino(ino).map_or_else(refused, |ino| self.drive.read(ino, fh(handle), offset, size));
-        self.answer("read", request.pid(), self.deadlines.read, reply, answer, |reply, bytes| reply.data(&bytes));
+        let deadline = match (&answer, Ino::new(ino.0)) {
+            (Answer::Later(_), Some(ino)) => self.drive.time_left(ino, fh(handle), self.deadlines.read),
+            _ => self.deadlines.read,
+        };
+        self.answer("read", request.pid(), deadline, reply, answer, |reply, bytes| reply.data(&bytes));
     }
 
     fn write(

@@ -26,7 +26,7 @@ const TTL: Duration = Duration::from_secs(3600);
 pub struct Deadlines {
     /// Of every request but reads.
     pub request: Duration,
-    /// Of reads.
+    /// Of reads: for all that the reads of one handle wait without an answer.
     pub read: Duration,
 }
 
