@@ -3,8 +3,10 @@
 //! One task decides (`engine`), many act. What a crash interrupts is seen again in the views; only upload sessions are kept.
 //! `drive` is reached through the store and [`crate::events`] alone.
 
+mod conflict;
 mod engine;
 mod feed;
+mod goal;
 mod guard;
 mod listing;
 mod names;

@@ -1,11 +1,11 @@
 //! The steps that change names, directories and attributes on the remote.
 
 use super::Shared;
-use super::observe::Observer;
+use super::goal::{Goal, Occupant};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, FileKind, Ino, Meta, Name, RemotePath, Version};
+use crate::model::{Entry, FileKind, Ino, Name, RemotePath, Version};
 use crate::remote::{Condition, Place};
-use crate::store::{Attempt, Content, Node, Rows, Tx, View, Which};
+use crate::store::{Attempt, Content, Node, Rows, Tx, Which};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -21,69 +21,7 @@ pub(super) enum Progress {
     Busy,
 }
 
-/// Where an inode is to be on the remote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Goal {
-    pub(super) parent: Ino,
-    pub(super) name: Name,
-    pub(super) raw: String,
-    pub(super) place: Place,
-}
-
-/// What stands at a goal already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Occupant {
-    Nobody,
-    /// Deleted here and unchanged there: its place, and for a file its identity, may be taken.
-    Leaving(Ino, Box<View>),
-    /// Somebody who must move or be settled first.
-    Staying(Ino),
-}
-
 impl Shared {
-    /// Where `ino` is to be. `NotFound`: deleted meanwhile. `Unavailable`: its directory is not there yet.
-    pub(super) fn goal(&self, rows: &Rows<'_>, node: &Node) -> Result<Goal> {
-        let place = rows.place(node.ino)?;
-        let (parent, name) = place.ok_or_else(|| Error::new(Kind::Stale, format!("inode {} was deleted", node.ino)))?;
-        let directory = rows.remote_path(0, parent)?;
-        let directory =
-            directory.ok_or_else(|| Error::new(Kind::Unavailable, "its directory is not on the remote yet"))?;
-        let raw = match rows.view(node.ino, 0, Which::Base)? {
-            // The provider's spelling of a name that was not changed here is kept.
-            Some(base) if base.parent == parent && base.shown == name => base.name,
-            _ => self.names.raw(&name, node.kind)?,
-        };
-        let path = directory.join(&raw);
-        if path.as_str().len() > self.remote().capabilities().names.path_bytes_max {
-            return Err(Error::new(Kind::NameTooLong, format!("the path {path} is too long for this remote")));
-        }
-        Ok(Goal { parent, name, raw, place: Place::at(path) })
-    }
-
-    pub(super) fn occupant(&self, rows: &Rows<'_>, ino: Ino, goal: &Goal) -> Result<Occupant> {
-        let Some(other) = rows.remote_child(0, goal.parent, &goal.raw)?.filter(|other| *other != ino) else {
-            return Ok(Occupant::Nobody);
-        };
-        let (base, view) = (rows.view(other, 0, Which::Base)?, rows.view(other, 0, Which::Remote)?);
-        Ok(match (rows.place(other)?, base, view) {
-            (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, Box::new(view)),
-            _ => Occupant::Staying(other),
-        })
-    }
-
-    /// Notes that both sides are equal: the remote has `entry` at `goal`, and the mount shows `node`'s attributes.
-    pub(super) fn settle(&self, tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: &Entry, sent: &Meta) -> Result<()> {
-        let kind = tx.node(ino)?.kind;
-        let mut view = View::of(entry, goal.parent, &goal.raw, goal.name.clone());
-        view.kind = kind;
-        tx.set_view(ino, 0, Which::Remote, Some(&view))?;
-        view.meta = sent.clone();
-        tx.set_view(ino, 0, Which::Base, Some(&view))?;
-        time_moved(tx, goal.parent)?;
-        tx.set_attempt(ino, None)?;
-        tx.set_failure(ino, None, 0)
-    }
-
     pub(super) fn forget(&self, ino: Ino) -> Result<Progress> {
         self.store().write(|tx| {
             if tx.place(ino)?.is_none() && tx.view(ino, 0, Which::Remote)?.is_none() {
@@ -146,62 +84,6 @@ impl Shared {
         Ok(Progress::Ended)
     }
 
-    /// Sees whether what was sent before it was deleted here arrived: that is deleted there too, and nothing else is.
-    pub(super) async fn inquire(&self, ino: Ino) -> Result<Progress> {
-        let (attempt, view) = self.store().read(|rows| Ok((rows.attempt(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
-        let Some(attempt) = attempt else { return Ok(Progress::Went) };
-        let Some(view) = view else {
-            let parent = self.store().read(|rows| rows.remote_path(0, attempt.parent))?;
-            if let Some(parent) = parent {
-                let path = parent.join(&attempt.name);
-                if self.guard.is_busy(&path) {
-                    return Ok(Progress::Busy);
-                }
-                self.look(&Place::at(path)).await?;
-            }
-            return self.store().write(|tx| {
-                if tx.view(ino, 0, Which::Remote)?.is_none() {
-                    tx.set_attempt(ino, None)?;
-                }
-                Ok(Progress::Went)
-            });
-        };
-        let ours = match view.kind {
-            FileKind::File => self.is_ours(ino, &view).await?,
-            kind => kind == FileKind::Directory,
-        };
-        if ours {
-            return self.own_up(ino);
-        }
-        self.store().write(|tx| tx.set_attempt(ino, None))?;
-        Ok(Progress::Went)
-    }
-
-    pub(super) fn restore(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| self.observer().restore(tx, ino))?;
-        Ok(Progress::Went)
-    }
-
-    pub(super) fn take(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| {
-            let Some(view) = tx.view(ino, 0, Which::Remote)? else { return Ok(()) };
-            let entry = entry_of(&view);
-            self.observer().take(tx, ino, &entry)
-        })?;
-        Ok(Progress::Went)
-    }
-
-    pub(super) fn agree(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| {
-            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
-                let node = tx.node(ino)?;
-                tx.set_view(ino, 0, Which::Base, Some(&View { meta: node.meta(), ..view }))?;
-            }
-            Ok(())
-        })?;
-        Ok(Progress::Went)
-    }
-
     /// Makes on the remote what is new here.
     pub(super) async fn make(self: &Arc<Self>, ino: Ino, large: &Arc<Semaphore>) -> Result<Progress> {
         let (node, goal, occupant) = self.store().read(|rows| {
@@ -242,33 +124,6 @@ impl Shared {
             FileKind::Symlink => self.make_link(&node, &goal).await,
             _ => self.upload(&node, &goal, Condition::Absent, large).await,
         }
-    }
-
-    /// Whether an inode still wants to be at `goal`, and the remote's view of it still is what `condition` was made from.
-    /// Asked once the place is ours: what was read before may have been changed by the call that had it.
-    pub(super) fn is_still(&self, node: &Node, goal: &Goal, condition: &Condition) -> Result<bool> {
-        self.store().read(|rows| {
-            let Some(now) = rows.find_node(node.ino)? else { return Ok(false) };
-            if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
-                return Ok(false);
-            }
-            let again = self.goal(rows, &now)?;
-            let view = rows.view(node.ino, 0, Which::Remote)?;
-            let same = match (&view, condition) {
-                (None, Condition::Absent) => true,
-                (Some(view), Condition::Is(version)) => view.version.as_ref() == Some(version),
-                (Some(view), Condition::Any) => view.version.is_none(),
-                _ => false,
-            };
-            let alone = rows.remote_child(0, goal.parent, &goal.raw)?.is_none_or(|there| there == node.ino);
-            Ok(same && alone && again.place.path == goal.place.path && now.content == node.content)
-        })
-    }
-
-    /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
-    fn follow_removal(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| self.observer().absent(tx, ino))?;
-        Ok(Progress::Went)
     }
 
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
@@ -474,70 +329,6 @@ impl Shared {
         }
         self.store().opens().renamed(ino, old, new);
     }
-
-    /// The remote holds what we sent before its answer was lost, and nobody else's: that is the base now.
-    fn own_up(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| {
-            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
-                let meta = tx.node(ino)?.meta();
-                tx.set_view(ino, 0, Which::Base, Some(&View { meta, ..view }))?;
-            }
-            tx.set_attempt(ino, None)
-        })?;
-        Ok(Progress::Went)
-    }
-
-    /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
-    /// gets another one and is sent under it.
-    pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
-        let (node, view) = self.store().read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
-        let Some(view) = view else { return Ok(Progress::Went) };
-        if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
-            return self.converge(ino, &view);
-        }
-        if view.kind == FileKind::File && self.is_ours(ino, &view).await? {
-            return self.own_up(ino);
-        }
-        if node.kind == FileKind::Symlink && view.kind == FileKind::Symlink && node.target.is_some() {
-            let there = self.link_target(ino).await?;
-            if Some(&there) == node.target.as_ref() {
-                return self.agree(ino);
-            }
-        }
-        self.store().write(|tx| {
-            let (Some(view), node) = (tx.view(ino, 0, Which::Remote)?, tx.node(ino)?) else { return Ok(()) };
-            let observer: Observer<'_> = self.observer();
-            let Some((parent, name)) = tx.place(ino)? else { return observer.restore(tx, ino) };
-            // The one that was written here keeps its inode, its handles and its bytes, and becomes a new file.
-            let base = tx.view(ino, 0, Which::Base)?;
-            let moved = base.is_some_and(|b| b.parent != parent || b.shown != name);
-            if !moved {
-                observer.set_aside(tx, &node)?;
-            } else {
-                tx.add_conflict(ino, name.as_bytes(), observer.now_ns)?;
-            }
-            tx.set_view(ino, 0, Which::Remote, None)?;
-            tx.set_view(ino, 0, Which::Base, None)?;
-            tx.remove_session(ino)?;
-            let entry = entry_of(&view);
-            observer.present(tx, view.parent, &view.name, &entry).map(drop)
-        })?;
-        tracing::warn!("conflict: inode {ino} was changed here and on the remote; both are kept");
-        Ok(Progress::Went)
-    }
-}
-
-/// The entry that a view came from. Kinds that the names told (links) are told by the names again.
-pub(super) fn entry_of(view: &View) -> Entry {
-    Entry {
-        kind: if view.kind == FileKind::Directory { FileKind::Directory } else { view.kind },
-        id: view.id.clone(),
-        size: view.size,
-        version: view.version.clone(),
-        hash: view.hash.clone(),
-        server_mtime_ns: view.server_mtime_ns,
-        meta: (view.meta != Meta::default()).then(|| view.meta.clone()),
-    }
 }
 
 /// Whether whoever stands at our goal waits, directly or through others, for our own place.
@@ -571,7 +362,7 @@ fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
 }
 
 /// A call made, moved or removed something in a directory there, and so moved its time, if a program here had set one.
-fn time_moved(tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
+pub(super) fn time_moved(tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
     if let Some(mut view) = tx.view(directory, 0, Which::Remote)?
         && view.meta.mtime_ns.is_some()
         && tx.node(directory)?.mtime_set

@@ -5,7 +5,8 @@
 
 use super::Shared;
 use super::engine::{LARGE, not_filled};
-use super::operate::{Goal, Progress};
+use super::goal::Goal;
+use super::operate::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{Sink, Target};
 use crate::journal::{Base, Confirmed, Snapshot};
@@ -336,7 +337,7 @@ impl Shared {
             let place = super::place_of(rows, ino)?;
             Ok((Goal { parent: view.parent, name: view.shown.clone(), raw: view.name.clone(), place }, node))
         })?;
-        let entry = super::operate::entry_of(view);
+        let entry = super::conflict::entry_of(view);
         let generation = self.parts.journal.get(ino).map(|staged| staged.generation());
         self.confirm(ino, &goal, &entry, &node.meta(), generation)
     }

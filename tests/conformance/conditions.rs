@@ -130,7 +130,11 @@ pub async fn of_rivals_the_refused_leave_nothing(world: World) {
     for _ in 0..5 {
         rivals(&world, &Condition::Absent).await;
         let version = world.version("file").await;
-        rivals(&world, &Condition::Is(version)).await;
+        let won = rivals(&world, &Condition::Is(version)).await;
+        let (found, there) = (world.content("file").await, Some(world.version("file").await));
+        for (n, entry) in won {
+            assert!(entry.version != there || found == vec![n; 1000], "a loser was told the winner's version");
+        }
         world.remote.remove(&at("file"), false, &Condition::Any).await.unwrap();
     }
     assert_eq!(world.names("").await, [""; 0]);

@@ -8,10 +8,11 @@ use super::WebDav;
 use super::list::{self, Seen};
 use super::props::Tag;
 use super::request::{Call, Content, Link};
-use super::{change, conditions, errors, meta, names};
+use super::{change, conditions, errors, meta, names, read};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, Meta, RemotePath, Version};
 use crate::remote::{Body, Condition, PutRequest};
+use futures_util::StreamExt;
 use reqwest::Response;
 use reqwest::header::ETAG;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ const LOOK_FROM_BYTES: u64 = 1 << 20;
 const COARSE_TAG: Duration = Duration::from_millis(1100);
 /// The same where tags are as fine as the server's files: Linux stamps those once a tick, 1 to 10 ms.
 const FINE_TAG: Duration = Duration::from_millis(20);
+/// The largest content that is read back after an edit, bytes: one more round trip, and little else.
+const READ_BACK_MAX: u64 = 64 << 10;
 /// How often content is sent again for a tag of its own.
 const REWRITES_MAX: usize = 2;
 /// How long a server may take to notice that an upload was cut; until then it may write what was just removed (rclone).
@@ -79,6 +82,14 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
         let said = tag_said(&response);
         errors::page(response).await;
         let seen = verify(dav, path, size, said.as_ref(), doing).await?;
+        if said.is_none() && !is_ours(dav, path, &seen, request, doing).await? {
+            return Err(conditions::broken(
+                path,
+                &request.condition,
+                Some(&seen),
+                &format!("{doing}: replaced right after"),
+            ));
+        }
         let replaced = match &request.condition {
             Condition::Is(version) => Some(version),
             _ => list::version_of(before.as_ref()),
@@ -96,6 +107,32 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
         }
         return attributes(dav, path, seen, &request.meta).await;
     }
+}
+
+/// Whether what was `seen` after a write holds what was sent, as far as that is read back.
+///
+/// Two writers with the same If-Match may both be told that they won (Apache looks before it takes the body). Where the answer
+/// states no tag, the loser would take the winner's for its own if the sizes are equal: an edit of a small file often keeps
+/// its size. Larger content is told apart by its size alone.
+async fn is_ours(dav: &WebDav, path: &RemotePath, seen: &Seen, request: &PutRequest, doing: &str) -> Result<bool> {
+    let size = request.body.size();
+    let (Condition::Is(_), Some(version), 1..=READ_BACK_MAX) = (&request.condition, &seen.entry.version, size) else {
+        return Ok(true);
+    };
+    let mut stream = match read::read(dav, path, version, 0..size).await {
+        Err(error) if matches!(error.kind, Kind::Changed | Kind::NotFound) => return Ok(false),
+        other => other?,
+    };
+    let sent = request.body.read(0..size)?;
+    let mut at = 0;
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|error| error.context(doing))?;
+        if sent.get(at..at + piece.len()) != Some(&piece[..]) {
+            return Ok(false);
+        }
+        at += piece.len();
+    }
+    Ok(at as u64 == size)
 }
 
 async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &str) -> Result<Entry> {

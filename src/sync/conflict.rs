@@ -1,0 +1,138 @@
+//! The steps that change nothing on the remote: what both sides did is compared, and each gets its place.
+
+use super::Shared;
+use super::observe::Observer;
+use super::operate::Progress;
+use crate::error::Result;
+use crate::model::{Entry, FileKind, Ino, Meta};
+use crate::remote::Place;
+use crate::store::{View, Which};
+use std::sync::Arc;
+
+impl Shared {
+    /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
+    /// gets another one and is sent under it.
+    pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
+        let (node, view) = self.store().read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
+        let Some(view) = view else { return Ok(Progress::Went) };
+        if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
+            return self.converge(ino, &view);
+        }
+        if view.kind == FileKind::File && self.is_ours(ino, &view).await? {
+            return self.own_up(ino);
+        }
+        if node.kind == FileKind::Symlink && view.kind == FileKind::Symlink && node.target.is_some() {
+            let there = self.link_target(ino).await?;
+            if Some(&there) == node.target.as_ref() {
+                return self.agree(ino);
+            }
+        }
+        self.store().write(|tx| {
+            let (Some(view), node) = (tx.view(ino, 0, Which::Remote)?, tx.node(ino)?) else { return Ok(()) };
+            let observer: Observer<'_> = self.observer();
+            let Some((parent, name)) = tx.place(ino)? else { return observer.restore(tx, ino) };
+            // The one that was written here keeps its inode, its handles and its bytes, and becomes a new file.
+            let base = tx.view(ino, 0, Which::Base)?;
+            let moved = base.is_some_and(|b| b.parent != parent || b.shown != name);
+            if !moved {
+                observer.set_aside(tx, &node)?;
+            } else {
+                tx.add_conflict(ino, name.as_bytes(), observer.now_ns)?;
+            }
+            tx.set_view(ino, 0, Which::Remote, None)?;
+            tx.set_view(ino, 0, Which::Base, None)?;
+            tx.remove_session(ino)?;
+            let entry = entry_of(&view);
+            observer.present(tx, view.parent, &view.name, &entry).map(drop)
+        })?;
+        tracing::warn!("conflict: inode {ino} was changed here and on the remote; both are kept");
+        Ok(Progress::Went)
+    }
+
+    /// The remote holds what we sent before its answer was lost, and nobody else's: that is the base now.
+    fn own_up(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| {
+            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
+                let meta = tx.node(ino)?.meta();
+                tx.set_view(ino, 0, Which::Base, Some(&View { meta, ..view }))?;
+            }
+            tx.set_attempt(ino, None)
+        })?;
+        Ok(Progress::Went)
+    }
+
+    /// Sees whether what was sent before it was deleted here arrived: that is deleted there too, and nothing else is.
+    pub(super) async fn inquire(&self, ino: Ino) -> Result<Progress> {
+        let (attempt, view) = self.store().read(|rows| Ok((rows.attempt(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
+        let Some(attempt) = attempt else { return Ok(Progress::Went) };
+        let Some(view) = view else {
+            let parent = self.store().read(|rows| rows.remote_path(0, attempt.parent))?;
+            if let Some(parent) = parent {
+                let path = parent.join(&attempt.name);
+                if self.guard.is_busy(&path) {
+                    return Ok(Progress::Busy);
+                }
+                self.look(&Place::at(path)).await?;
+            }
+            return self.store().write(|tx| {
+                if tx.view(ino, 0, Which::Remote)?.is_none() {
+                    tx.set_attempt(ino, None)?;
+                }
+                Ok(Progress::Went)
+            });
+        };
+        let ours = match view.kind {
+            FileKind::File => self.is_ours(ino, &view).await?,
+            kind => kind == FileKind::Directory,
+        };
+        if ours {
+            return self.own_up(ino);
+        }
+        self.store().write(|tx| tx.set_attempt(ino, None))?;
+        Ok(Progress::Went)
+    }
+
+    /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
+    pub(super) fn follow_removal(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| self.observer().absent(tx, ino))?;
+        Ok(Progress::Went)
+    }
+
+    pub(super) fn restore(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| self.observer().restore(tx, ino))?;
+        Ok(Progress::Went)
+    }
+
+    pub(super) fn take(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| {
+            let Some(view) = tx.view(ino, 0, Which::Remote)? else { return Ok(()) };
+            let entry = entry_of(&view);
+            self.observer().take(tx, ino, &entry)
+        })?;
+        Ok(Progress::Went)
+    }
+
+    pub(super) fn agree(&self, ino: Ino) -> Result<Progress> {
+        self.store().write(|tx| {
+            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
+                let node = tx.node(ino)?;
+                tx.set_view(ino, 0, Which::Base, Some(&View { meta: node.meta(), ..view }))?;
+            }
+            Ok(())
+        })?;
+        Ok(Progress::Went)
+    }
+}
+
+/// The entry that a view came from. Kinds that the names told (links) are told by the names again.
+pub(super) fn entry_of(view: &View) -> Entry {
+    Entry {
+        kind: if view.kind == FileKind::Directory { FileKind::Directory } else { view.kind },
+        id: view.id.clone(),
+        size: view.size,
+        version: view.version.clone(),
+        hash: view.hash.clone(),
+        server_mtime_ns: view.server_mtime_ns,
+        meta: (view.meta != Meta::default()).then(|| view.meta.clone()),
+    }
+}
