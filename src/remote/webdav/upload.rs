@@ -82,13 +82,8 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
         let said = tag_said(&response);
         errors::page(response).await;
         let seen = verify(dav, path, size, said.as_ref(), doing).await?;
-        if said.is_none() && !is_ours(dav, path, &seen, request, doing).await? {
-            return Err(conditions::broken(
-                path,
-                &request.condition,
-                Some(&seen),
-                &format!("{doing}: replaced right after"),
-            ));
+        if said.is_none() {
+            check_ours(dav, path, &seen, request, doing).await?;
         }
         let replaced = match &request.condition {
             Condition::Is(version) => Some(version),
@@ -109,11 +104,18 @@ async fn direct(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &s
     }
 }
 
-/// Whether what was `seen` after a write holds what was sent, as far as that is read back.
+/// `Precondition` where what was `seen` after an edit is not what was sent, as far as that is read back.
 ///
-/// Two writers with the same If-Match may both be told that they won (Apache looks before it takes the body). Where the answer
-/// states no tag, the loser would take the winner's for its own if the sizes are equal: an edit of a small file often keeps
-/// its size. Larger content is told apart by its size alone.
+/// Two writers that expect the same version may both be told that they won: Apache looks before it takes the body, and where a
+/// server obeys no condition our own look comes before the move. Where the answer states no tag, the loser would take the
+/// winner's for its own if the sizes are equal, as they often are. Larger content is told apart by its size alone.
+async fn check_ours(dav: &WebDav, path: &RemotePath, seen: &Seen, request: &PutRequest, doing: &str) -> Result<()> {
+    if is_ours(dav, path, seen, request, doing).await? {
+        return Ok(());
+    }
+    Err(conditions::broken(path, &request.condition, Some(seen), &format!("{doing}: replaced right after")))
+}
+
 async fn is_ours(dav: &WebDav, path: &RemotePath, seen: &Seen, request: &PutRequest, doing: &str) -> Result<bool> {
     let size = request.body.size();
     let (Condition::Is(_), Some(version), 1..=READ_BACK_MAX) = (&request.condition, &seen.entry.version, size) else {
@@ -169,6 +171,7 @@ async fn aside(dav: &WebDav, path: &RemotePath, request: &PutRequest, doing: &st
     stored.await?;
     leftover.path = None;
     let seen = verify(dav, path, request.body.size(), None, doing).await?;
+    check_ours(dav, path, &seen, request, doing).await?;
     attributes(dav, path, seen, &wanted).await
 }
 
