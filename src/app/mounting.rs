@@ -127,7 +127,7 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
         deadlines,
         |notices| {
             let settings = sync_settings(drive, inherited.safe_mode().is_some());
-            Running::start(ground, bound, start, settings, |sync| listeners(notices, sync))
+            Running::start(ground, bound, start, settings, |touched| listeners(notices, touched))
         },
         |running| {
             let service = MountService { running: running.clone(), meter: connected.meter, facts };

@@ -10,7 +10,7 @@ use crate::model::Ino;
 use crate::remote::{ChangeFeed, Remote};
 use crate::space::Space;
 use crate::store::Store;
-use crate::sync::{Sync, SyncParts, SyncSettings};
+use crate::sync::{Sync, SyncParts, SyncSettings, Touched};
 use crate::sys::{Clock, Disk};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,13 +72,13 @@ const DATABASE_GROWTH: u64 = 1 << 20;
 impl Running {
     /// Opens the state, recovers what a crash left, and starts the synchronisation on the current runtime.
     ///
-    /// `listen` is called once with the synchronisation, to name who is told of changes before anything runs.
+    /// `listen` is called once, before anything runs, to name who is told of changes.
     pub fn start(
         ground: Ground,
         bound: Bound,
         start: Start,
         settings: SyncSettings,
-        listen: impl FnOnce(&Sync) -> Arc<dyn crate::store::Listener>,
+        listen: impl FnOnce(Touched) -> Arc<dyn crate::store::Listener>,
     ) -> Result<Running> {
         let Ground { disk, clock, remote, store, state_dir, cache_dir } = ground;
         disk.make_dirs(&state_dir).context(format!("make {}", state_dir.display()))?;

@@ -121,6 +121,6 @@ async fn flush(running: &Arc<Running>) {
 }
 
 /// The store's listeners: the kernel's notices, and the planner.
-pub fn listeners(notices: Arc<Notices>, sync: &crate::sync::Sync) -> Arc<dyn crate::store::Listener> {
-    Arc::new(Both(notices, Arc::new(sync.clone())))
+pub fn listeners(notices: Arc<Notices>, touched: crate::sync::Touched) -> Arc<dyn crate::store::Listener> {
+    Arc::new(Both(notices, Arc::new(touched)))
 }

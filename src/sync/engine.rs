@@ -55,7 +55,6 @@ pub struct SyncSettings {
 #[derive(Clone)]
 pub struct Sync {
     pub(super) shared: Arc<Shared>,
-    events: mpsc::Sender<Ino>,
     overflow: Arc<Notify>,
     hurry: Arc<Notify>,
     stop: watch::Sender<bool>,
@@ -81,7 +80,13 @@ enum Ready {
     Nothing,
 }
 
-impl crate::store::Listener for Sync {
+/// Tells the planner which inodes changed in the store. Holds nothing of the drive: the store holds it.
+pub struct Touched {
+    events: mpsc::Sender<Ino>,
+    overflow: Arc<Notify>,
+}
+
+impl crate::store::Listener for Touched {
     fn notice(&self, events: &[Event]) {
         for event in events {
             if let Event::Touched(ino) = event
@@ -94,12 +99,12 @@ impl crate::store::Listener for Sync {
 }
 
 impl Sync {
-    /// Starts the tasks on the current runtime. `listen` gives who is told of changes in the store; it tells this `Sync` too.
+    /// Starts the tasks on the current runtime. `listen` gives who is told of changes in the store, and tells what it is given too.
     pub fn start(
         parts: SyncParts,
         settings: SyncSettings,
         wants: mpsc::Receiver<Want>,
-        listen: impl FnOnce(&Sync) -> Arc<dyn crate::store::Listener>,
+        listen: impl FnOnce(Touched) -> Arc<dyn crate::store::Listener>,
     ) -> Sync {
         let names = Names::new(parts.remote.capabilities(), &settings.host);
         let shared = Arc::new(Shared {
@@ -113,12 +118,11 @@ impl Sync {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let sync = Sync {
             shared,
-            events,
             overflow: Arc::new(Notify::new()),
             hurry: Arc::new(Notify::new()),
             stop: watch::Sender::new(false),
         };
-        sync.shared.parts.store.listen(listen(&sync));
+        sync.shared.parts.store.listen(listen(Touched { events, overflow: sync.overflow.clone() }));
         tokio::spawn(super::wants::serve(sync.shared.clone(), wants));
         if !sync.shared.settings.safe_mode {
             tokio::spawn(super::feed::watch(sync.shared.clone(), sync.stop.subscribe()));

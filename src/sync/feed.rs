@@ -128,7 +128,8 @@ async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>
                 if !listing.believes(&path) {
                     // Doubted, and looked at again.
                 } else if shared.note_present(&path, &listing.settled(&path, &entry))?.is_none() {
-                    look.push((RemotePath::root(), true));
+                    // Its directory is not known: it was doubted itself, or comes later.
+                    shared.guard.doubt(&path);
                 } else if entry.kind == FileKind::Directory {
                     look.push((path, true));
                 }
@@ -178,16 +179,46 @@ pub(super) async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Re
 
 /// Looks again at what was heard while our own calls touched the same place.
 async fn doubts(shared: &Arc<Shared>) {
+    let mut unlisted = Vec::new();
     loop {
         tokio::time::sleep(DOUBTS_EVERY).await;
-        for path in shared.guard.take_doubted() {
-            let outcome = shared.look(&Place::at(path.clone())).await;
+        for (path, below) in shared.guard.take_doubted() {
+            let outcome = look_again(shared, &path, below).await;
+            shared.heard(&outcome);
+            match outcome {
+                Ok(directory) => unlisted.extend(directory),
+                Err(_) if below => shared.guard.doubt_below(&path),
+                Err(_) => shared.guard.doubt(&path),
+            }
+        }
+        for directory in std::mem::take(&mut unlisted) {
+            let outcome = list_below(shared, directory, true).await;
             shared.heard(&outcome);
             if outcome.is_err() {
-                shared.guard.doubt(&path);
+                unlisted.push(directory);
             }
         }
     }
+}
+
+/// Looks at a doubted place. Returns a directory that must be listed: it was not known before, so what was heard of its
+/// children was heard in vain.
+async fn look_again(shared: &Shared, path: &RemotePath, below: bool) -> Result<Option<Ino>> {
+    let known = || shared.store().read(|rows| rows.at_remote_path(0, path));
+    let before = known()?;
+    let entry = shared.look(&Place::at(path.clone())).await?;
+    let now = known()?;
+    if entry.is_some() && now.is_none() {
+        match path.split() {
+            // Nothing can be noted of it before its directory is known.
+            Some((parent, _)) if shared.store().read(|rows| rows.at_remote_path(0, &parent))?.is_none() => {
+                shared.guard.doubt_below(&parent);
+            }
+            _ => shared.guard.doubt(path),
+        }
+    }
+    let is_directory = entry.is_some_and(|entry| entry.kind == FileKind::Directory);
+    Ok(now.filter(|_| is_directory && (below || before.is_none())))
 }
 
 /// Lists directories in use again, where no feed reports changes.

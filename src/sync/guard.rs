@@ -1,7 +1,7 @@
 //! Which places of the remote our own calls touch, so that a listing that began before a call ended is not believed there.
 
 use crate::model::{Entry, FileKind, RemotePath};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Touched places that are remembered while listings run. When full, the running listings are believed nowhere.
@@ -16,8 +16,14 @@ struct State {
     running: HashMap<String, u32>,
     ended: HashMap<String, u64>,
     listings: HashMap<u64, u32>,
-    /// Places of which something was heard and not believed: to be looked at when they are free.
-    doubted: HashSet<String>,
+    /// Places of which something was heard and not believed: to be looked at when they are free. True: with all below.
+    doubted: HashMap<String, bool>,
+}
+
+impl State {
+    fn doubt(&mut self, path: &RemotePath) {
+        self.doubted.entry(path.as_str().to_owned()).or_default();
+    }
 }
 
 /// The table of touched places.
@@ -69,18 +75,20 @@ impl Guard {
 
     /// Notes that something was heard of a place at which a call of ours runs.
     pub(super) fn doubt(&self, path: &RemotePath) {
-        self.lock().doubted.insert(path.as_str().to_owned());
+        self.lock().doubt(path);
     }
 
-    /// The doubted places at which nothing runs any more; they are doubted no longer.
-    pub(super) fn take_doubted(&self) -> Vec<RemotePath> {
+    /// The same of a directory and of what is in it.
+    pub(super) fn doubt_below(&self, path: &RemotePath) {
+        self.lock().doubted.insert(path.as_str().to_owned(), true);
+    }
+
+    /// The doubted places at which nothing runs any more, and whether with all below; they are doubted no longer.
+    pub(super) fn take_doubted(&self) -> Vec<(RemotePath, bool)> {
         let mut state = self.lock();
-        let free = |text: &String| !above(&RemotePath::new(text)).any(|p| state.running.contains_key(p));
-        let found: Vec<String> = state.doubted.iter().filter(|text| free(text)).cloned().collect();
-        for text in &found {
-            state.doubted.remove(text);
-        }
-        found.iter().map(|text| RemotePath::new(text)).collect()
+        let State { running, doubted, .. } = &mut *state;
+        let free = |text: &String| !above(&RemotePath::new(text)).any(|p| running.contains_key(p));
+        doubted.extract_if(|text, _| free(text)).map(|(text, below)| (RemotePath::new(&text), below)).collect()
     }
 
     /// Whether a call runs at or above this place.
@@ -111,7 +119,7 @@ impl Listing<'_> {
             && above(path)
                 .all(|p| !state.running.contains_key(p) && state.ended.get(p).is_none_or(|&ended| ended <= self.began));
         if !believed {
-            state.doubted.insert(path.as_str().to_owned());
+            state.doubt(path);
         }
         believed
     }
@@ -143,7 +151,7 @@ impl Listing<'_> {
         let believed = !state.running.keys().any(|p| below(p))
             && !state.ended.iter().any(|(p, &ended)| ended > self.began && below(p));
         if !believed {
-            state.doubted.insert(path.as_str().to_owned());
+            state.doubt(path);
         }
         believed
     }
@@ -205,7 +213,7 @@ mod tests {
         assert!(guard.call(vec![p("ab")]).is_some() && guard.take_doubted().is_empty());
         drop(call);
         assert!(!listing.believes(&p("a/b")));
-        assert_eq!(guard.take_doubted(), vec![p("a/b")]);
+        assert_eq!(guard.take_doubted(), vec![(p("a/b"), false)]);
         assert!(!listing.believes_absence(&p("")) || p("").is_root());
         drop(listing);
         assert!(guard.listing().believes(&p("a/b")));

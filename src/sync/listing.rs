@@ -122,9 +122,10 @@ impl Shared {
                 None => break,
             }
         }
-        let left = std::mem::take(&mut walk.early);
-        if !left.is_empty() {
-            tracing::warn!("{} entries of the remote are in directories that it does not list", left.len());
+        // A directory that our own call touched meanwhile is looked at again, and with it what is in it.
+        let orphaned: HashSet<RemotePath> = walk.early.iter().filter_map(|(path, _)| Some(path.split()?.0)).collect();
+        for directory in orphaned {
+            self.guard.doubt_below(&directory);
         }
         let gone: Vec<RemotePath> = self.store().read(|rows| {
             let mut gone = Vec::new();

@@ -18,7 +18,7 @@ mod report;
 mod upload;
 mod wants;
 
-pub use engine::{Sync, SyncSettings};
+pub use engine::{Sync, SyncSettings, Touched};
 pub use feed::SWEPT;
 pub use report::{Moving, Report};
 
