@@ -36,6 +36,10 @@ const RECENT_PIECES: usize = 1024;
 /// Flights at once; each is a connection.
 const FLIGHTS_MAX: usize = 24;
 
+/// Flights at once that nobody waits for yet. Fewer than the account's requests at once, so that a read of something else finds a
+/// free connection; at 25 MB/s each they fill a link of 250 MB/s.
+const AHEAD_MAX: usize = 14;
+
 /// Where fetched bytes are kept.
 #[derive(Clone)]
 pub enum Sink {
@@ -56,12 +60,21 @@ pub struct Target {
 
 type Key = (Ino, u64, u64);
 
+/// When a flight's bytes are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Somebody waits.
+    Now,
+    Later,
+}
+
 /// The fetcher of one drive.
 pub struct Fetcher {
     remote: Arc<dyn Remote>,
     recent: Mutex<LruCache<Key, Bytes>>,
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
-    gate: Arc<Semaphore>,
+    gate: Semaphore,
+    ahead: Semaphore,
     /// Whether the cache kept the last piece that it was given.
     keeps: AtomicBool,
     /// Reads come from the kernel's threads too, which have no runtime around them.
@@ -108,7 +121,8 @@ impl Fetcher {
             remote,
             recent: Mutex::new(LruCache::new(pieces)),
             flights: Mutex::new(HashMap::new()),
-            gate: Arc::new(Semaphore::new(FLIGHTS_MAX)),
+            gate: Semaphore::new(FLIGHTS_MAX),
+            ahead: Semaphore::new(AHEAD_MAX),
             keeps: AtomicBool::new(true),
             runtime: tokio::runtime::Handle::current(),
         })
@@ -123,7 +137,7 @@ impl Fetcher {
         }
         let mut out = Vec::with_capacity((end - offset) as usize);
         let tag = tag(&target.version);
-        let mut flights = self.begin(target, offset..end);
+        let mut flights = self.begin(target, offset..end, Need::Now);
         let mut tries = 0;
         let mut at = offset;
         while at < end {
@@ -148,7 +162,7 @@ impl Fetcher {
                 // Evicted, or dropped as bad, between its arrival and now.
                 None if tries < 3 => {
                     tries += 1;
-                    flights = self.begin(target, at..end);
+                    flights = self.begin(target, at..end, Need::Now);
                 }
                 None => {
                     return Err(Error::new(
@@ -163,7 +177,11 @@ impl Fetcher {
 
     /// Brings `range` into the target's sink. `Changed`: the remote has another version.
     pub async fn bring(self: &Arc<Self>, target: &Target, range: Range<u64>) -> Result<()> {
-        for (piece, flight) in self.begin(target, range) {
+        self.bring_when(target, range, Need::Now).await
+    }
+
+    async fn bring_when(self: &Arc<Self>, target: &Target, range: Range<u64>, need: Need) -> Result<()> {
+        for (piece, flight) in self.begin(target, range, need) {
             flight.wait(piece).await?;
         }
         Ok(())
@@ -173,7 +191,7 @@ impl Fetcher {
     pub fn fill(self: &Arc<Self>, target: Target) {
         let fetcher = self.clone();
         self.runtime.spawn(async move {
-            if let Err(e) = fetcher.bring(&target, 0..target.size).await {
+            if let Err(e) = fetcher.bring_when(&target, 0..target.size, Need::Later).await {
                 tracing::warn!("fill: {e}");
             }
         });
@@ -184,15 +202,13 @@ impl Fetcher {
         if self.keeps.load(Ordering::Relaxed) { u64::MAX } else { RECENT_PIECES as u64 * PIECE / 4 }
     }
 
-    /// Starts to fetch what is missing of `range`, and waits for nothing. Does nothing when all connections are in use.
+    /// Starts to fetch what is missing of `range`, in turn, and waits for nothing.
     pub fn ahead(self: &Arc<Self>, target: &Target, range: Range<u64>) {
-        if self.gate.available_permits() > 0 {
-            self.begin(target, range);
-        }
+        self.begin(target, range, Need::Later);
     }
 
     /// The flights that carry the missing pieces of `range`, started where there were none.
-    fn begin(self: &Arc<Self>, target: &Target, range: Range<u64>) -> HashMap<u64, Arc<Flight>> {
+    fn begin(self: &Arc<Self>, target: &Target, range: Range<u64>, need: Need) -> HashMap<u64, Arc<Flight>> {
         let tag = tag(&target.version);
         let mut found = HashMap::new();
         let mut start = Vec::new();
@@ -223,14 +239,14 @@ impl Fetcher {
         }
         for run in start {
             if let Some(flight) = found.get(&run.start) {
-                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone()));
+                self.runtime.spawn(self.clone().fly(target.clone(), tag, flight.clone(), need));
             }
         }
         found
     }
 
-    async fn fly(self: Arc<Self>, target: Target, tag: u64, flight: Arc<Flight>) {
-        let end = self.carry(&target, tag, &flight).await;
+    async fn fly(self: Arc<Self>, target: Target, tag: u64, flight: Arc<Flight>, need: Need) {
+        let end = self.carry(&target, tag, &flight, need).await;
         {
             let mut flights = lock(&self.flights);
             for piece in flight.pieces() {
@@ -243,9 +259,14 @@ impl Fetcher {
         });
     }
 
-    async fn carry(&self, target: &Target, tag: u64, flight: &Flight) -> Result<()> {
+    async fn carry(&self, target: &Target, tag: u64, flight: &Flight, need: Need) -> Result<()> {
         use futures_util::StreamExt;
-        let _permit = self.gate.acquire().await.map_err(|_| Error::new(Kind::Unavailable, "shutting down"))?;
+        let closed = |_| Error::new(Kind::Unavailable, "shutting down");
+        let _turn = match need {
+            Need::Now => None,
+            Need::Later => Some(self.ahead.acquire().await.map_err(closed)?),
+        };
+        let _permit = self.gate.acquire().await.map_err(closed)?;
         let pieces = flight.pieces();
         let range = pieces.start * PIECE..(pieces.end * PIECE).min(target.size);
         let mut stream = self.remote.read(&target.place, &target.version, range.clone()).await?;

@@ -1,15 +1,21 @@
 //! What a handle reads next: the size of the read-ahead, as a pure function of the reads so far.
 //!
-//! The first read of a file gets what it asks for and no more: thumbnailers and type sniffers read 4 to 64 KiB and go away.
-//! A reader that goes on gets a window that doubles with each read. A player stays ahead of its film with that; who still has
-//! to wait for bytes reads as fast as the link gives them, and its window doubles on up to what keeps a fast link full. A
-//! reader that jumps gets nothing ahead.
+//! The first small read of a file gets what it asks for and no more: thumbnailers and type sniffers read 4 to 64 KiB and go
+//! away. Who goes on, or begins with a large read, gets a window in proportion to what was read in one go, so that never much
+//! more is fetched than somebody wanted. A player stays ahead of its film with a small one; who still has to wait for bytes
+//! reads as fast as the link gives them, and its window grows to what keeps a fast link full. A jump begins anew.
 
 use super::{PIECE, RUN_BYTES_MAX};
 use std::ops::Range;
 
-/// The window of a reader that never waits, bytes.
-const WINDOW_CALM: u64 = 16 << 20;
+/// A first read from the start of this many bytes is the begin of a sequence, bytes.
+const EAGER: u64 = 512 << 10;
+
+/// The window of a reader that does not wait: so many times what it read in one go, and at most so many bytes.
+const CALM: (u64, u64) = (2, 16 << 20);
+
+/// The same for one that waits.
+const KEEN: (u64, u64) = (8, WINDOW_MAX);
 
 /// The largest window, bytes. All runs under way end at about the same time, and what is read next must be under way by then:
 /// 16 connections with [`RUN_BYTES_MAX`] each, and half as many runs that wait for one.
@@ -39,6 +45,8 @@ pub struct Seen {
 /// One handle's reads so far.
 #[derive(Clone, Debug, Default)]
 pub struct Pattern {
+    /// Where this sequence began, and the end of its last read.
+    start: u64,
     next: u64,
     window: u64,
     ahead_to: u64,
@@ -56,20 +64,18 @@ impl Pattern {
         let sequential = self.seen && range.start + SLACK >= self.next && range.start <= self.next + SLACK;
         let first = !std::mem::replace(&mut self.seen, true);
         if !sequential {
-            *self = Pattern { next: range.end, window: 0, ahead_to: range.end, seen: true };
-            if !first || range.start != 0 {
+            *self = Pattern { start: range.start, next: range.end, window: 0, ahead_to: range.end, seen: true };
+            if !first || range.start != 0 || range.end < EAGER {
                 return Vec::new();
             }
-            self.window = PIECE / 2;
-            return Vec::new();
         }
         self.next = self.next.max(range.end);
-        if self.window < WINDOW_CALM || !hit {
-            self.window = (self.window * 2).clamp(2 * PIECE, window_max.clamp(2 * PIECE, WINDOW_MAX));
-        }
+        let (times, most) = if hit { CALM } else { KEEN };
+        let wanted = ((self.next - self.start) * times).min(most).max(self.window);
+        self.window = wanted.clamp(2 * PIECE, window_max.clamp(2 * PIECE, WINDOW_MAX));
         self.ahead_to = self.ahead_to.max(range.end.div_ceil(PIECE) * PIECE);
         let goal = (self.next + self.window).min(size);
-        let run = (self.window / 4).clamp(2 * PIECE, RUN_BYTES_MAX) / PIECE * PIECE;
+        let run = (self.window / 8).clamp(4 * PIECE, RUN_BYTES_MAX) / PIECE * PIECE;
         let mut runs = Vec::new();
         while self.ahead_to < goal && (goal - self.ahead_to >= run || goal == size) {
             let end = (self.ahead_to + run).min(size);
@@ -104,14 +110,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sniffer_gets_nothing_ahead() {
+    fn a_sniffer_gets_nothing_ahead_and_a_large_read_something() {
         assert!(Pattern::default().read(seen(0..65536, false)).is_empty());
+        assert!(!Pattern::default().read(seen(0..1 << 20, false)).is_empty());
+    }
+
+    #[test]
+    fn never_much_more_is_fetched_than_was_read() {
+        let mut p = Pattern::default();
+        let mut ahead = 0;
+        for i in 0..16u64 {
+            ahead = p.read(seen(i * 65536..(i + 1) * 65536, false)).last().map_or(ahead, |run| run.end);
+        }
+        assert!((1 << 20..=9 << 20).contains(&ahead), "{ahead}");
     }
 
     #[test]
     fn who_waits_gets_more_ahead_than_who_does_not() {
         assert!(sequence(false, u64::MAX) > WINDOW_MAX / 2);
-        assert!((WINDOW_CALM / 2..=WINDOW_CALM).contains(&sequence(true, u64::MAX)));
+        assert!((CALM.1 / 2..=CALM.1).contains(&sequence(true, u64::MAX)));
         assert!(sequence(false, 4 << 20) <= 4 << 20, "a small cache is not flooded");
     }
 
