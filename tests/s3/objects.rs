@@ -1,6 +1,6 @@
 //! Files, directories and odd keys.
 
-use crate::helpers::{at, content, list, names, over, pattern, put, put_with, sweep};
+use crate::helpers::{at, content, list, names, over, pattern, put, put_with, read, sweep};
 use crate::servers::{ALL, Kind};
 use fourwheel::error::Kind as ErrorKind;
 use fourwheel::model::{FileKind, Meta};
@@ -16,6 +16,9 @@ fn files_come_back_as_they_were_stored() {
             let found = remote.stat(&at(name)).await.unwrap().unwrap();
             assert_eq!((found.size, &found.version), (size as u64, &stored.version), "{name}");
             assert_eq!(content(&*remote, name).await, bytes, "{name}");
+            let (from, upto) = (size / 3, size - size / 4);
+            let part = read(&*remote, name, &stored.version.unwrap(), from as u64..upto as u64).await.unwrap();
+            assert_eq!(part, bytes[from..upto], "{name}");
         }
         assert_eq!(remote.stat(&at("absent")).await.unwrap(), None);
         let version = remote.stat(&at("small")).await.unwrap().unwrap().version.unwrap();

@@ -53,7 +53,7 @@ fn program(kind: Kind) -> Option<PathBuf> {
             let path = std::env::var_os("PATH").unwrap_or_default();
             let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
             std::env::split_paths(&path)
-                .chain([home.join(".cargo/bin")])
+                .chain([venv().join("../bin"), home.join(".cargo/bin")])
                 .map(|d| d.join("s3s-fs"))
                 .find(|p| p.is_file())
         }),

@@ -271,7 +271,8 @@ fn exactly(reply: Reply, version: &Version, range: Range<u64>) -> Result<ByteStr
     let wanted = range.end - range.start;
     let length = reply.header("content-length").and_then(|text| text.parse::<u64>().ok());
     let starts = match (reply.status, reply.header("content-range")) {
-        (206, Some(text)) => {
+        // Also with status 200: gofakes3 (rclone serve s3) sends parts with it.
+        (_, Some(text)) => {
             text.strip_prefix("bytes ").and_then(|rest| rest.split_once('-')).and_then(|(start, _)| start.parse().ok())
         }
         (206, None) => Some(range.start),
