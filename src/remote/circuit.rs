@@ -1,7 +1,7 @@
 //! The layer that stops asking a provider that cannot be reached.
 //!
 //! After a few failures in a row every call fails at once, so that programs do not wait out a deadline each. Meanwhile the
-//! root is looked at every few seconds; the first answer, whatever it says, lets calls through again.
+//! root is looked at every few seconds; the first answer, whatever it says but "unavailable", lets calls through again.
 
 use super::{
     Body, ByteStream, Call, Capabilities, Changes, Condition, Listing, Part, Place, PutRequest, Remote, Session,
@@ -92,6 +92,8 @@ impl Shared {
                     tokio::spawn(probe(Arc::downgrade(self), self.policy));
                 }
             }
+            // A call that was on its way when the line broke, and was cut: no answer.
+            Some(error) if error.kind == Kind::Unavailable && state.open.is_some() => {}
             // What went wrong on this side says nothing of the provider.
             Some(error) if matches!(error.kind, Kind::Disk | Kind::NoSpace | Kind::Interrupted | Kind::Config) => {}
             _ => {

@@ -31,8 +31,8 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// For a program that waits: one quick repeat, then the error.
-    pub const FOREGROUND: RetryPolicy = RetryPolicy { tries: 2, base_ms: 100, max_ms: 500, total_ms: 2_000 };
+    /// For a program that waits: one quick repeat, then the error. Quick, since `stat` shall take less than 100 ms without a server.
+    pub const FOREGROUND: RetryPolicy = RetryPolicy { tries: 2, base_ms: 50, max_ms: 500, total_ms: 2_000 };
     /// For work that nobody waits for.
     pub const BACKGROUND: RetryPolicy = RetryPolicy { tries: 6, base_ms: 500, max_ms: 30_000, total_ms: 120_000 };
 }
