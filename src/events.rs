@@ -20,6 +20,8 @@ pub enum Wish {
     Meta(Ino),
     /// Where a remote's symbolic link points to.
     Link(Ino),
+    /// That the remote has what was written to this file.
+    Save(Ino),
 }
 
 /// A wish, and where its answer goes. The answer says only that the store now knows.

@@ -65,7 +65,8 @@ fn start(dir: &Path, remote: &Arc<dyn Remote>, first: bool) -> Running {
         cache_dir: dir.join("cache"),
     };
     let bound = Bound { max_bytes: 1 << 30, min_free_bytes: 0 };
-    let start = Start { first, power_lost: false, uid: 0, gid: 0, deadline: Duration::from_secs(5) };
+    let start =
+        Start { first, power_lost: false, uid: 0, gid: 0, deadline: Duration::from_secs(5), close_waits: false };
     let settings = SyncSettings {
         write_back: Duration::from_millis(5),
         poll: Duration::from_millis(20),
@@ -191,7 +192,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                     opened
                 };
                 let written = runtime.block_on(async { running.drive.write(attr.ino, 0, &content).get().await });
-                running.drive.flush(attr.ino).unwrap();
+                runtime.block_on(running.drive.flush(attr.ino, opened.fh).get()).unwrap();
                 running.drive.release(attr.ino, opened.fh);
                 if let Err(e) = &written {
                     trace.push(format!("{step} user's write to {path} fails: {e}"));

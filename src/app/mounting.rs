@@ -5,7 +5,7 @@ use super::parts::{Bound, DATABASE, Ground, Running, Start, power_lost};
 use super::service::{Facts, MountService};
 use super::worker::{is_first, listeners, runtime, serve};
 use crate::cli::{Hooks, KeepJob, WorkerJob, logs};
-use crate::config::{Drive, StateDir};
+use crate::config::{Close, Drive, StateDir};
 use crate::control::{Record, Server};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Deadlines;
@@ -94,6 +94,7 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
         // SAFETY: as above.
         gid: unsafe { libc::getegid() },
         deadline: settings.deadline,
+        close_waits: settings.close == Close::Remote,
     };
     let bound = Bound { max_bytes: settings.cache_bytes_max, min_free_bytes: settings.cache_bytes_free_min };
     let ground = Ground {

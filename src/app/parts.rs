@@ -47,6 +47,8 @@ pub struct Start {
     pub gid: u32,
     /// How long a request may take.
     pub deadline: Duration,
+    /// Whether the close of what was written waits for the remote.
+    pub close_waits: bool,
 }
 
 /// A drive that runs.
@@ -107,6 +109,7 @@ impl Running {
                 read_only: settings.read_only,
                 refresh: settings.refresh,
                 feed: remote.capabilities().changes == ChangeFeed::Cursor,
+                close_waits: start.close_waits,
                 space_wait: start.deadline.mul_f32(0.9),
             },
         };

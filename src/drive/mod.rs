@@ -89,6 +89,8 @@ pub struct DriveSettings {
     pub refresh: Duration,
     /// Whether a change feed reports remote changes, so that `open` need not ask.
     pub feed: bool,
+    /// Whether the close of what was written waits for the remote.
+    pub close_waits: bool,
     /// How long a writer waits for space before ENOSPC.
     pub space_wait: Duration,
 }

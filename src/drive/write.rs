@@ -1,8 +1,10 @@
 //! `write`, `truncate`, `flush`, `fsync`: into the journal.
 
+use super::handles::Fh;
 use super::open::regular;
 use super::{Answer, Drive};
 use crate::error::{Error, Kind, Result};
+use crate::events::Wish;
 use crate::journal::{Base, Clean, Identity, Staged};
 use crate::model::Ino;
 use crate::store::{Content, Node, Which};
@@ -170,9 +172,15 @@ impl Drive {
         }
     }
 
-    /// A descriptor was closed. Waits for nothing: the bytes are in the journal.
-    pub fn flush(&self, ino: Ino) -> Result<()> {
-        self.bring_row_up_to_date(ino)
+    /// A descriptor was closed. The bytes are in the journal; only with `close = "remote"` a writer waits for the remote, and is
+    /// told (`Unavailable`, `Offline`) why it does not have them yet.
+    pub fn flush(&self, ino: Ino, fh: Fh) -> Answer<()> {
+        let brought = self.bring_row_up_to_date(ino);
+        if brought.is_err() || !self.parts().settings.close_waits || !fh.writes() {
+            return Answer::Now(brought);
+        }
+        let drive = self.clone();
+        Answer::later(async move { drive.parts().wants.wait(Wish::Save(ino)).await })
     }
 
     /// [`Drive::fsync`] on a thread that may block: a disk can take long.

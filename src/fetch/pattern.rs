@@ -78,7 +78,9 @@ impl Pattern {
         let run = (self.window / 8).clamp(4 * PIECE, RUN_BYTES_MAX) / PIECE * PIECE;
         let mut runs = Vec::new();
         while self.ahead_to < goal && (goal - self.ahead_to >= run || goal == size) {
-            let end = (self.ahead_to + run).min(size);
+            // Shorter towards the end, so that no connection is left alone with the last long run.
+            let last = ((size - self.ahead_to) / 16).max(SMALL) / PIECE * PIECE;
+            let end = (self.ahead_to + run.min(last)).min(size);
             runs.push(self.ahead_to..end);
             self.ahead_to = end;
         }

@@ -19,6 +19,9 @@ use std::time::{Duration, SystemTime};
 /// Requests that the kernel may have open in the background (read-ahead).
 const BACKGROUND_MAX: u16 = 128;
 
+/// How long a close may wait for the remote, where the drive is told to: an upload that moves is not cut.
+const CLOSE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// The size of blocks that `statfs` counts in, bytes.
 const STATFS_BLOCK: u64 = 4096;
 
@@ -298,9 +301,9 @@ impl Filesystem for DriveFs {
         self.answer("write", request.pid(), self.deadlines.request, reply, answer, |reply, n| reply.written(n));
     }
 
-    fn flush(&self, _request: &Request, ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        let result = convert::ino(ino).and_then(|ino| self.drive.flush(ino));
-        Self::give("flush", reply, result, |reply, ()| reply.ok());
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        let answer = convert::ino(ino).map_or_else(refused, |ino| self.drive.flush(ino, fh(handle)));
+        self.answer("flush", request.pid(), CLOSE_MAX, reply, answer, |reply, ()| reply.ok());
     }
 
     fn release(

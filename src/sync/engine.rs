@@ -8,6 +8,7 @@ use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Want;
 use crate::model::{FileKind, Ino, Name};
 use crate::store::{Content, Event, Rows, View, Which};
+use crate::sys::locked;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,6 @@ pub struct SyncSettings {
 pub struct Sync {
     pub(super) shared: Arc<Shared>,
     overflow: Arc<Notify>,
-    hurry: Arc<Notify>,
     stop: watch::Sender<bool>,
 }
 
@@ -112,16 +112,13 @@ impl Sync {
             settings,
             names,
             guard: Default::default(),
+            hurry: Notify::new(),
+            awaited: Default::default(),
             moving: Default::default(),
             rates: Default::default(),
         });
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let sync = Sync {
-            shared,
-            overflow: Arc::new(Notify::new()),
-            hurry: Arc::new(Notify::new()),
-            stop: watch::Sender::new(false),
-        };
+        let sync = Sync { shared, overflow: Arc::new(Notify::new()), stop: watch::Sender::new(false) };
         sync.shared.parts.store.listen(listen(Touched { events, overflow: sync.overflow.clone() }));
         tokio::spawn(super::wants::serve(sync.shared.clone(), wants));
         if !sync.shared.settings.safe_mode {
@@ -135,7 +132,7 @@ impl Sync {
 
     /// Sends what waits without waiting for the quiet time.
     pub fn hurry(&self) {
-        self.hurry.notify_one();
+        self.shared.hurry.notify_one();
     }
 
     /// Ends the tasks; what runs is dropped, and seen again by the next worker.
@@ -217,7 +214,7 @@ impl Sync {
                         queue.put(ino, now);
                     }
                 }
-                () = self.hurry.notified() => {
+                () = self.shared.hurry.notified() => {
                     hurried = true;
                     not_before = Duration::ZERO;
                     queue.hurry(self.shared.parts.clock.monotonic());
@@ -350,7 +347,8 @@ impl Sync {
         let now = self.shared.parts.clock.monotonic();
         let opens = self.shared.store().opens().get(ino);
         let pressed = self.shared.parts.journal.is_pressed();
-        if (hurried || pressed) && opens.writers == 0 {
+        let awaited = locked(&self.shared.awaited).contains(&ino);
+        if awaited || (hurried || pressed) && opens.writers == 0 {
             return None;
         }
         let changed_ago = Duration::from_nanos((self.shared.parts.clock.wall_ns() - ctime_ns).max(0) as u64);

@@ -34,7 +34,9 @@ use crate::sys::Clock;
 use guard::Guard;
 use names::Names;
 use observe::Observer;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// The parts that `sync` works with.
 pub struct SyncParts {
@@ -53,6 +55,10 @@ pub(crate) struct Shared {
     settings: SyncSettings,
     names: Names,
     guard: Guard,
+    /// Rung when what waits is to be sent without waiting for the quiet time.
+    hurry: Notify,
+    /// Files whose close waits for the remote: sent although they are still open.
+    awaited: Mutex<HashSet<Ino>>,
     moving: report::MovingTable,
     rates: report::Rates,
 }

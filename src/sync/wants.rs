@@ -1,12 +1,21 @@
 //! Serves what programs wait for: one look per inode at a time, however many ask.
 
 use super::Shared;
-use crate::error::Result;
+use super::engine::is_local_only;
+use crate::error::{Error, Kind, Result};
 use crate::events::{Want, Wish};
 use crate::model::Ino;
+use crate::store::Content;
+use crate::sys::locked;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+
+/// How long a file that must be on the remote waits for one that cannot be reached.
+const OFFLINE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether it is there.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 type Waiting = Arc<Mutex<HashMap<(Ino, u8), Vec<oneshot::Sender<Result<()>>>>>>;
 
@@ -16,6 +25,7 @@ const fn number(wish: Wish) -> (Ino, u8) {
         Wish::Check(ino) => (ino, 1),
         Wish::Meta(ino) => (ino, 2),
         Wish::Link(ino) => (ino, 3),
+        Wish::Save(ino) => (ino, 4),
     }
 }
 
@@ -61,6 +71,7 @@ async fn fulfil(shared: &Shared, wish: Wish) -> Result<()> {
             Ok(())
         }
         Wish::Link(ino) => shared.keep_link(ino).await,
+        Wish::Save(ino) => shared.save(ino).await,
     }
 }
 
@@ -77,6 +88,44 @@ impl Shared {
             }
             Ok(())
         })
+    }
+
+    /// Waits until the remote has what was written to a file. An error says why it does not: the bytes stay here, and wait.
+    async fn save(&self, ino: Ino) -> Result<()> {
+        locked(&self.awaited).insert(ino);
+        let saved = self.saved(ino).await;
+        locked(&self.awaited).remove(&ino);
+        saved
+    }
+
+    async fn saved(&self, ino: Ino) -> Result<()> {
+        let mut offline_since = None;
+        loop {
+            self.hurry.notify_one();
+            let (waits, failure) = self.store().read(|rows| {
+                let dirty = rows.find_node(ino)?.is_some_and(|node| node.content == Content::Dirty);
+                let name = rows.place(ino)?.map(|(_, name)| name);
+                let sent = name.is_some_and(|name| !is_local_only(&self.settings.local_only, name.as_bytes()));
+                Ok((dirty && sent, rows.failure(ino)?))
+            })?;
+            if !waits {
+                return Ok(());
+            }
+            let kept = |kind, why: &str| Error::new(kind, format!("{why}; it is kept on this machine and sent later"));
+            if let Some(reason) = failure {
+                return Err(kept(Kind::Unavailable, &reason));
+            }
+            let now = self.parts.clock.monotonic();
+            match offline_since {
+                _ if self.parts.wants.is_online() => offline_since = None,
+                None => offline_since = Some(now),
+                Some(since) if now.saturating_sub(since) > OFFLINE_MAX => {
+                    return Err(kept(Kind::Offline, "the remote cannot be reached"));
+                }
+                Some(_) => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Notes that the directory of `ino` is in use, so that it is listed again in the background.

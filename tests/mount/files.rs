@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::support::posix::{self, errno};
 use crate::support::{run, wait_for};
-use crate::{assert_holds, noise, on_a_mount};
+use crate::{Cloud, Drive, assert_holds, noise, on_a_mount};
 
 #[test]
 fn what_is_written_reads_back_and_reaches_the_remote() {
@@ -262,4 +262,19 @@ fn an_upload_changes_neither_time_nor_size_nor_inode() {
         mount.wait_saved();
         assert_eq!(facts(), before);
     });
+}
+
+#[test]
+fn with_close_remote_a_closed_file_is_on_the_remote() {
+    let cloud = Cloud::new();
+    let drive = Drive::new(cloud.remote().with("close = \"remote\"\nwrite_back_s = 60"));
+    let mount = drive.mount();
+    for round in 0..5u64 {
+        let bytes = noise(100_000, round);
+        fs::write(mount.at("f"), &bytes).unwrap();
+        assert!(fs::read(cloud.at("f")).unwrap() == bytes, "round {round}");
+    }
+    // What stays here by its name keeps nobody waiting.
+    fs::write(mount.at(".~lock.f#"), b"x").unwrap();
+    mount.unmount();
 }
