@@ -259,6 +259,24 @@ impl Fetcher {
         });
     }
 
+    /// Keeps whole pieces of a flight, which begin at `at`, and hands them to who waits.
+    fn arrived(&self, target: &Target, tag: u64, flight: &Flight, at: u64, run: &Bytes) -> Result<()> {
+        match (&target.sink, target.keep(at, run)) {
+            (Sink::Journal(_), Err(e)) => return Err(e),
+            (Sink::Cache(_), Err(e)) => tracing::warn!("cache: {e}"),
+            (_, Ok(kept)) => self.keeps.store(kept, Ordering::Relaxed),
+        }
+        let pieces = at / PIECE..(at + run.len() as u64).div_ceil(PIECE);
+        let mut recent = lock(&self.recent);
+        for index in pieces.clone() {
+            let from = ((index - pieces.start) * PIECE) as usize;
+            recent.put((target.ino, tag, index), run.slice(from..run.len().min(from + PIECE as usize)));
+        }
+        drop(recent);
+        flight.tell(Progress::Arrived(pieces.end));
+        Ok(())
+    }
+
     async fn carry(&self, target: &Target, tag: u64, flight: &Flight, need: Need) -> Result<()> {
         use futures_util::StreamExt;
         let closed = |_| Error::new(Kind::Unavailable, "shutting down");
@@ -271,29 +289,34 @@ impl Fetcher {
         let range = pieces.start * PIECE..(pieces.end * PIECE).min(target.size);
         let mut stream = self.remote.read(&target.place, &target.version, range.clone()).await?;
         let mut at = range.start;
-        let mut piece = Vec::with_capacity(PIECE as usize);
+        // The begin of a piece whose rest has not come yet. What comes whole is handed on as it came, several pieces at once.
+        let mut begun = Vec::new();
         while let Some(chunk) = stream.next().await {
             let mut chunk: Bytes = chunk?;
             while !chunk.is_empty() {
-                let want = (PIECE.min(range.end - at) as usize).saturating_sub(piece.len());
-                if want == 0 {
+                let left = range.end - at;
+                if left == 0 {
                     return Err(Error::new(Kind::Corrupt, "the remote sent more than was asked for"));
                 }
-                let part = chunk.split_to(want.min(chunk.len()));
-                piece.extend_from_slice(&part);
-                if part.len() == want {
-                    let whole = Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(PIECE as usize)));
-                    let kept = target.keep(at, &whole);
-                    let index = at / PIECE;
-                    at += whole.len() as u64;
-                    lock(&self.recent).put((target.ino, tag, index), whole);
-                    match (&target.sink, kept) {
-                        (Sink::Journal(_), Err(e)) => return Err(e),
-                        (Sink::Cache(_), Err(e)) => tracing::warn!("cache: {e}"),
-                        (_, Ok(kept)) => self.keeps.store(kept, Ordering::Relaxed),
-                    }
-                    flight.tell(Progress::Arrived(index + 1));
+                let have = (begun.len() + chunk.len()) as u64;
+                let whole = match begun.is_empty() {
+                    true if have >= left => left,
+                    true => have / PIECE * PIECE,
+                    false => PIECE.min(left),
+                };
+                if whole == 0 || have < whole {
+                    begun.extend_from_slice(&chunk);
+                    break;
                 }
+                let part = chunk.split_to(whole as usize - begun.len());
+                let run = if begun.is_empty() {
+                    part
+                } else {
+                    begun.extend_from_slice(&part);
+                    Bytes::from(std::mem::take(&mut begun))
+                };
+                self.arrived(target, tag, flight, at, &run)?;
+                at += run.len() as u64;
             }
         }
         if at != range.end {
