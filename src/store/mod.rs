@@ -20,7 +20,7 @@ mod view;
 
 pub use attempt::Attempt;
 pub use node::{Content, Node, NodeTimes};
-pub use opens::{OpenCounts, Opens};
+pub use opens::{OpenCounts, Opens, Use};
 pub use outcome::{Fault, Outcome, Remembered};
 pub use pending::{Failure, Pending};
 pub use rows::{DirectoryEntry, Rows};

@@ -25,6 +25,18 @@ impl OpenCounts {
     }
 }
 
+/// Looks at one directory that are further apart than this are two visits.
+const VISIT: Duration = Duration::from_secs(1);
+
+/// How programs looked into a directory lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The last time, by the monotonic clock.
+    pub at: Duration,
+    /// Whether somebody came back.
+    pub again: bool,
+}
+
 /// The table of open inodes.
 #[derive(Default)]
 pub struct Opens {
@@ -33,7 +45,7 @@ pub struct Opens {
     gone: Mutex<HashSet<Ino>>,
     checked: Mutex<HashMap<Ino, Duration>>,
     seen: Mutex<HashMap<Ino, Option<Version>>>,
-    used: Mutex<HashMap<Ino, Duration>>,
+    used: Mutex<HashMap<Ino, Use>>,
 }
 
 impl Opens {
@@ -146,15 +158,20 @@ impl Opens {
         if used.len() >= REMEMBERED_MAX {
             used.clear();
         }
-        used.insert(ino, at);
+        used.entry(ino)
+            .and_modify(|used| {
+                used.again |= at.saturating_sub(used.at) > VISIT;
+                used.at = at;
+            })
+            .or_insert(Use { at, again: false });
     }
 
-    /// The directories that were looked into since `since`, the latest first, at most `limit`.
-    pub fn used_directories(&self, since: Duration, limit: usize) -> Vec<Ino> {
+    /// The directories that were looked into since `since`, the latest first.
+    pub fn used_directories(&self, since: Duration) -> Vec<(Ino, Use)> {
         let mut used = lock(&self.used);
-        used.retain(|_, at| *at >= since);
-        let mut found: Vec<(Duration, Ino)> = used.iter().map(|(ino, at)| (*at, *ino)).collect();
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        found.into_iter().take(limit).map(|(_, ino)| ino).collect()
+        used.retain(|_, used| used.at >= since);
+        let mut found: Vec<(Ino, Use)> = used.iter().map(|(ino, used)| (*ino, *used)).collect();
+        found.sort_unstable_by_key(|(ino, used)| std::cmp::Reverse((used.at, *ino)));
+        found
     }
 }

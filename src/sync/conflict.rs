@@ -6,15 +6,21 @@ use super::operate::Progress;
 use crate::error::Result;
 use crate::model::{Entry, FileKind, Ino, Meta};
 use crate::remote::Place;
-use crate::store::{View, Which};
+use crate::store::{Content, Node, View, Which};
 use std::sync::Arc;
 
 impl Shared {
     /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
     /// gets another one and is sent under it.
     pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
-        let (node, view) = self.store().read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
+        let (node, base, view) = self
+            .store()
+            .read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?)))?;
         let Some(view) = view else { return Ok(Progress::Went) };
+        let both_files = node.kind == FileKind::File && view.kind == FileKind::File;
+        if both_files && base.is_none() && self.is_empty(&node) {
+            return self.give_way(ino, &view);
+        }
         if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
             return self.converge(ino, &view);
         }
@@ -47,6 +53,30 @@ impl Shared {
         })?;
         tracing::warn!("conflict: inode {ino} was changed here and on the remote; both are kept");
         Ok(Progress::Went)
+    }
+
+    /// Whether a file holds no byte that a program wrote: it was only made, or a power cut took its bytes.
+    fn is_empty(&self, node: &Node) -> bool {
+        node.content == Content::Dirty && self.parts.journal.get(node.ino).is_none()
+    }
+
+    /// A new file without a byte gives way to what the remote has under its name: there is nothing of it to keep. After a power cut
+    /// that may be our own upload, whose record went with the bytes, and nothing may be sent over that.
+    fn give_way(&self, ino: Ino, view: &View) -> Result<Progress> {
+        self.store().write(|tx| {
+            let same = tx.view(ino, 0, Which::Remote)?.as_ref() == Some(view) && self.is_empty(&tx.node(ino)?);
+            if !same {
+                return Ok(Progress::Went);
+            }
+            // Whoever has it open may write the next moment; then both are kept.
+            if !self.store().opens().get(ino).is_closed() {
+                return Ok(Progress::Busy);
+            }
+            self.observer().take(tx, ino, &entry_of(view))?;
+            tx.set_attempt(ino, None)?;
+            tx.set_failure(ino, None, 0)?;
+            Ok(Progress::Went)
+        })
     }
 
     /// The remote holds what we sent before its answer was lost, and nobody else's: that is the base now.

@@ -112,6 +112,7 @@ impl Sync {
             settings,
             names,
             guard: Default::default(),
+            sweeping: Default::default(),
             hurry: Notify::new(),
             awaited: Default::default(),
             moving: Default::default(),

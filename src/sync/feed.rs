@@ -7,6 +7,7 @@ use crate::model::{FileKind, Ino, RemotePath};
 use crate::remote::{Change, ChangeFeed, Place};
 use futures_util::StreamExt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -69,7 +70,12 @@ async fn changes(shared: &Arc<Shared>) {
         // The cursor comes before the sweep, so that no change falls between them.
         let cursor = if feed { shared.remote().changes(None, 0).await.map(|c| Some(c.cursor)) } else { Ok(None) };
         let outcome = match cursor {
-            Ok(cursor) => shared.sweep().await.map(|()| cursor),
+            Ok(cursor) => {
+                shared.sweeping.store(true, Ordering::Relaxed);
+                let swept = shared.sweep().await;
+                shared.sweeping.store(false, Ordering::Relaxed);
+                swept.map(|()| cursor)
+            }
             Err(e) => Err(e),
         };
         shared.heard(&outcome);
@@ -221,6 +227,22 @@ async fn look_again(shared: &Shared, path: &RemotePath, below: bool) -> Result<O
     Ok(now.filter(|_| is_directory && (below || before.is_none())))
 }
 
+/// The directories that are worth listing again now.
+///
+/// What somebody looked into is listed every `refresh`, then more and more rarely until somebody looks again. Where more than
+/// [`REFRESHED_MAX`] are in use something walks the tree (`find`, a backup): then only those that somebody came back to.
+fn to_refresh(shared: &Shared, now: Duration) -> Vec<Ino> {
+    let opens = shared.store().opens();
+    let used = opens.used_directories(now.saturating_sub(IN_USE));
+    let walked = used.len() > REFRESHED_MAX;
+    let due = |ino: Ino, unused: Duration| {
+        let age = opens.checked(ino).map_or(Duration::MAX, |then| now.saturating_sub(then));
+        age >= shared.settings.refresh.max(unused)
+    };
+    let worth = used.into_iter().filter(|(_, used)| used.again || !walked);
+    worth.filter(|(ino, used)| due(*ino, now.saturating_sub(used.at))).map(|(ino, _)| ino).take(REFRESHED_MAX).collect()
+}
+
 /// Lists directories in use again, where no feed reports changes.
 async fn refresh(shared: &Arc<Shared>) {
     if shared.remote().capabilities().changes == ChangeFeed::Cursor {
@@ -228,13 +250,11 @@ async fn refresh(shared: &Arc<Shared>) {
     }
     loop {
         tokio::time::sleep(shared.settings.refresh).await;
-        let now = shared.parts.clock.monotonic();
-        let opens = shared.store().opens();
-        for ino in opens.used_directories(now.saturating_sub(IN_USE), REFRESHED_MAX) {
-            let fresh = opens.checked(ino).is_some_and(|then| now.saturating_sub(then) < shared.settings.refresh);
-            if fresh {
-                continue;
-            }
+        // A sweep under way lists everything.
+        if shared.sweeping.load(Ordering::Relaxed) {
+            continue;
+        }
+        for ino in to_refresh(shared, shared.parts.clock.monotonic()) {
             let outcome = shared.list_directory(ino).await;
             shared.heard(&outcome);
             if let Err(e) = outcome

@@ -107,6 +107,7 @@ impl Shared {
     }
 
     async fn sweep_pages(&self) -> Result<()> {
+        let began = self.parts.clock.monotonic();
         let listing = self.guard.listing();
         let mut walk = Walk { directories: HashMap::new(), seen: HashSet::new(), early: Vec::new() };
         walk.directories.insert(RemotePath::root(), Ino::ROOT);
@@ -121,6 +122,9 @@ impl Shared {
                 Some(next) => page = Some(next),
                 None => break,
             }
+        }
+        for ino in walk.directories.values() {
+            self.store().opens().set_checked(*ino, began);
         }
         // A directory that our own call touched meanwhile is looked at again, and with it what is in it.
         let orphaned: HashSet<RemotePath> = walk.early.iter().filter_map(|(path, _)| Some(path.split()?.0)).collect();

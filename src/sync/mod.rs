@@ -35,6 +35,7 @@ use guard::Guard;
 use names::Names;
 use observe::Observer;
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     settings: SyncSettings,
     names: Names,
     guard: Guard,
+    /// Whether the whole tree is being looked at.
+    sweeping: AtomicBool,
     /// Rung when what waits is to be sent without waiting for the quiet time.
     hurry: Notify,
     /// Files whose close waits for the remote: sent although they are still open.

@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+/// Wishes under way on a line that hangs, of those that a program can do without: a `find` must not leave one for each file.
+const HANGING_MAX: usize = 64;
+
 /// How long a file that must be on the remote waits for one that cannot be reached.
 const OFFLINE_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether it is there.
@@ -29,6 +32,11 @@ const fn number(wish: Wish) -> (Ino, u8) {
     }
 }
 
+/// Whether a program goes on with what is known when this is not fulfilled.
+const fn can_do_without(wish: Wish) -> bool {
+    matches!(wish, Wish::Check(_) | Wish::Meta(_))
+}
+
 /// Runs until the drive is gone.
 pub(super) async fn serve(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Want>) {
     let waiting = Waiting::default();
@@ -36,6 +44,12 @@ pub(super) async fn serve(shared: Arc<Shared>, mut inbox: mpsc::Receiver<Want>) 
         let key = number(wish);
         let first = {
             let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() >= HANGING_MAX && !shared.parts.wants.is_prompt() && can_do_without(wish) {
+                let why = "the remote does not answer, and enough is asked of it";
+                // Who gave up waiting needs no answer.
+                let _ = done.send(Err(Error::new(Kind::Unavailable, why)));
+                continue;
+            }
             let asking = waiting.entry(key).or_default();
             asking.push(done);
             asking.len() == 1
