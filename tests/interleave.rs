@@ -13,7 +13,7 @@ use fourwheel::remote::{Call, Capabilities, Condition, Place, Remote};
 use fourwheel::store::Remembered;
 use fourwheel::sync::SyncSettings;
 use fourwheel::sys::{RealClock, RealDisk};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -148,6 +148,10 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
     // What must exist somewhere at the end: content -> who wrote it. A later write to the same place by the same hand replaces it.
     let mut acknowledged: BTreeMap<(bool, String), Vec<u8>> = BTreeMap::new();
     let mut trace: Vec<String> = vec![];
+    // What the user removed last, and the names that the other never touched: what is only the user's neither comes back nor
+    // is anybody's conflict.
+    let mut removed: BTreeSet<String> = BTreeSet::new();
+    let mut touched_by_other: BTreeSet<String> = BTreeSet::new();
     for step in 0..40u64 {
         let name = format!("f{}", rng.next(4));
         let folder = if rng.next(2) == 0 { String::new() } else { format!("d{}", rng.next(2)) };
@@ -199,6 +203,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 }
                 if written.is_ok() {
                     trace.push(format!("{step} user writes {path} as {}", attr.ino));
+                    removed.remove(&path);
                     acknowledged.insert((true, path), content);
                 }
             }
@@ -206,6 +211,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 if runtime.block_on(async { running.drive.unlink(caller(&mut number), parent, &n).get().await }).is_ok()
                 {
                     trace.push(format!("{step} user removes {path}"));
+                    removed.insert(path.clone());
                     acknowledged.remove(&(true, path.clone()));
                     acknowledged.remove(&(false, path));
                 }
@@ -225,6 +231,11 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                     trace.push(format!("{step} user moves {path} to {to}"));
                     let target = to.to_string();
                     if target != path {
+                        removed.insert(path.clone());
+                        removed.remove(&target);
+                        if touched_by_other.contains(&path) {
+                            touched_by_other.insert(target.clone());
+                        }
                         for who in [true, false] {
                             acknowledged.remove(&(who, target.clone()));
                             if let Some(c) = acknowledged.remove(&(who, path.clone())) {
@@ -246,6 +257,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 // Who replaces what was saved replaces it with full knowledge.
                 let before = memory.files().get(&path).cloned();
                 if memory.write_file(&path, content.clone()).is_ok() {
+                    touched_by_other.insert(path.clone());
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other writes {path}"));
                     acknowledged.insert((false, path), content);
@@ -257,6 +269,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 if runtime.block_on(memory.remove(&place, false, &Condition::Any)).is_ok() {
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other removes {path}"));
+                    touched_by_other.insert(path.clone());
                     acknowledged.remove(&(false, path));
                 }
             }
@@ -308,6 +321,14 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
             head(other),
             trace.join("\n")
         );
+    }
+    for path in removed.difference(&touched_by_other) {
+        assert!(!there.contains_key(path), "seed {seed}: {path} came back\n{}", trace.join("\n"));
+    }
+    for path in there.keys() {
+        let original = path.split_once(" (conflict ").map(|(original, _)| original);
+        let theirs = original.is_none_or(|original| touched_by_other.contains(original));
+        assert!(theirs, "seed {seed}: {path} is in conflict with nobody\n{}", trace.join("\n"));
     }
     // The user's last write to a place survives unless the user or, with full knowledge of it, the other removed or replaced it.
     for ((user, path), content) in &acknowledged {

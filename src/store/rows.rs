@@ -380,11 +380,13 @@ impl<'c> Rows<'c> {
         })
     }
 
-    /// What was deleted here while it was sent to this place, and not heard of since.
-    pub fn deleted_attempt(&self, parent: Ino, name: &str) -> Result<Option<Ino>> {
-        let sql = "SELECT ino FROM attempts WHERE parent = ?1 AND name = ?2
-                   AND NOT EXISTS(SELECT 1 FROM names WHERE names.ino = attempts.ino)";
-        self.one(sql, (parent.get() as i64, name), |row| ino_of(row.get(0)?))
+    /// The inode that was being sent to this place, is there (or anywhere on the remote) in no view, and was deleted or moved
+    /// here since.
+    pub fn stray_attempt(&self, parent: Ino, name: &str, shown: &Name) -> Result<Option<Ino>> {
+        let sql = "SELECT ino FROM attempts WHERE parent = ?1 AND name = ?2 AND ino IN (SELECT ino FROM nodes)
+                   AND NOT EXISTS(SELECT 1 FROM names WHERE names.ino = attempts.ino AND names.parent = ?1 AND names.name = ?3)
+                   AND NOT EXISTS(SELECT 1 FROM views WHERE views.ino = attempts.ino AND which = 0)";
+        self.one(sql, (parent.get() as i64, name, shown.as_bytes()), |row| ino_of(row.get(0)?))
     }
 
     /// Inodes with an upload session.
@@ -483,6 +485,10 @@ impl<'c> Rows<'c> {
                 "SELECT count(*) FROM names WHERE parent NOT IN (SELECT ino FROM nodes WHERE kind = 1)",
             ),
             ("an inode has two names", "SELECT count(*) FROM (SELECT 1 FROM names GROUP BY ino HAVING count(*) > 1)"),
+            (
+                "what was sent belongs to no inode",
+                "SELECT count(*) FROM attempts WHERE ino NOT IN (SELECT ino FROM nodes)",
+            ),
             ("a view belongs to no inode", "SELECT count(*) FROM views WHERE ino NOT IN (SELECT ino FROM nodes)"),
             (
                 "two inodes are at one place of the remote",

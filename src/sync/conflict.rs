@@ -39,6 +39,12 @@ impl Shared {
             let Some((parent, name)) = tx.place(ino)? else { return observer.restore(tx, ino) };
             // The one that was written here keeps its inode, its handles and its bytes, and becomes a new file.
             let base = tx.view(ino, 0, Which::Base)?;
+            if base.is_none() && (view.parent != parent || view.shown != name) {
+                // Somebody else's, where this one was sent before it was moved: no conflict, only another file.
+                tx.set_view(ino, 0, Which::Remote, None)?;
+                tx.set_attempt(ino, None)?;
+                return observer.present(tx, view.parent, &view.name, &entry_of(&view)).map(drop);
+            }
             let moved = base.is_some_and(|b| b.parent != parent || b.shown != name);
             if !moved {
                 observer.set_aside(tx, &node)?;

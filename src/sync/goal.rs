@@ -5,7 +5,7 @@ use super::operate::time_moved;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, Ino, Meta, Name};
 use crate::remote::{Condition, Place};
-use crate::store::{Node, Rows, Tx, View, Which};
+use crate::store::{Attempt, Node, Rows, Tx, View, Which};
 
 /// Where an inode is to be on the remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,25 +57,37 @@ impl Shared {
         })
     }
 
-    /// Whether an inode still wants to be at `goal`, and the remote's view of it still is what `condition` was made from.
-    /// Asked once the place is ours: what was read before may have been changed by the call that had it.
-    pub(super) fn is_still(&self, node: &Node, goal: &Goal, condition: &Condition) -> Result<bool> {
-        self.store().read(|rows| {
-            let Some(now) = rows.find_node(node.ino)? else { return Ok(false) };
-            if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
-                return Ok(false);
+    /// Notes what is about to be sent, so that it is known again when its answer is lost. False, and nothing noted, where it is
+    /// not to be sent any more.
+    ///
+    /// Asked once the place is ours: what was read before may have been changed by the call that had it. One transaction: an
+    /// inode that is forgotten here in between would leave a note of nobody, and on the remote a file that nobody deletes.
+    pub(super) fn attempt(&self, node: &Node, goal: &Goal, condition: &Condition, sent: &Attempt) -> Result<bool> {
+        self.store().write(|tx| {
+            let still = self.is_still(tx, node, goal, condition)?;
+            if still {
+                tx.set_attempt(node.ino, Some(sent))?;
             }
-            let again = self.goal(rows, &now)?;
-            let view = rows.view(node.ino, 0, Which::Remote)?;
-            let same = match (&view, condition) {
-                (None, Condition::Absent) => true,
-                (Some(view), Condition::Is(version)) => view.version.as_ref() == Some(version),
-                (Some(view), Condition::Any) => view.version.is_none(),
-                _ => false,
-            };
-            let alone = rows.remote_child(0, goal.parent, &goal.raw)?.is_none_or(|there| there == node.ino);
-            Ok(same && alone && again.place.path == goal.place.path && now.content == node.content)
+            Ok(still)
         })
+    }
+
+    /// Whether an inode still wants to be at `goal`, and the remote's view of it still is what `condition` was made from.
+    fn is_still(&self, rows: &Rows<'_>, node: &Node, goal: &Goal, condition: &Condition) -> Result<bool> {
+        let Some(now) = rows.find_node(node.ino)? else { return Ok(false) };
+        if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
+            return Ok(false);
+        }
+        let again = self.goal(rows, &now)?;
+        let view = rows.view(node.ino, 0, Which::Remote)?;
+        let same = match (&view, condition) {
+            (None, Condition::Absent) => true,
+            (Some(view), Condition::Is(version)) => view.version.as_ref() == Some(version),
+            (Some(view), Condition::Any) => view.version.is_none(),
+            _ => false,
+        };
+        let alone = rows.remote_child(0, goal.parent, &goal.raw)?.is_none_or(|there| there == node.ino);
+        Ok(same && alone && again.place.path == goal.place.path && now.content == node.content)
     }
 
     /// Notes that both sides are equal: the remote has `entry` at `goal`, and the mount shows `node`'s attributes.

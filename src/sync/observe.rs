@@ -83,10 +83,10 @@ impl Observer<'_> {
     /// Something that we did not know there.
     fn appeared(&self, tx: &mut Tx<'_>, parent: Ino, raw: &str, name: Name, entry: &Entry) -> Result<Ino> {
         let view = View::of(entry, parent, raw, name.clone());
-        if let Some(sent) = tx.deleted_attempt(parent, raw)?
+        if let Some(sent) = tx.stray_attempt(parent, raw, &name)?
             && tx.node(sent)?.kind == entry.kind
         {
-            // It may be what was sent before it was deleted here: the planner finds out, and until then it is not shown.
+            // It may be what was sent before it was deleted or moved here: the planner finds out, and until then it is not shown.
             tx.set_view(sent, 0, Which::Remote, Some(&view))?;
             return Ok(sent);
         }

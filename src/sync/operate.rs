@@ -119,6 +119,9 @@ impl Shared {
             }
             Occupant::Leaving(other, _) | Occupant::Staying(other) => return Ok(Progress::Waits(other)),
         }
+        if let Some(first) = self.last_attempt(ino).await? {
+            return Ok(first);
+        }
         match node.kind {
             FileKind::Directory => self.make_directory(&node, &goal).await,
             FileKind::Symlink => self.make_link(&node, &goal).await,
@@ -129,10 +132,9 @@ impl Shared {
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
-        if !self.is_still(node, goal, &Condition::Absent)? {
+        if !self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
             return Ok(Progress::Went);
         }
-        self.store().write(|tx| tx.set_attempt(node.ino, Some(&Attempt::at(goal.parent, &goal.raw))))?;
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
             Err(e) if e.kind == Kind::Exists => {
@@ -152,10 +154,9 @@ impl Shared {
         };
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
-        if !self.is_still(node, goal, &Condition::Absent)? {
+        if !self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
             return Ok(Progress::Went);
         }
-        self.store().write(|tx| tx.set_attempt(node.ino, Some(&Attempt::at(goal.parent, &goal.raw))))?;
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await
         } else {

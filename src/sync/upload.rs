@@ -28,6 +28,15 @@ const ATTEMPT_BYTES_MAX: u64 = 8 << 20;
 /// Parts of one file that are sent at once.
 const PARTS_AT_ONCE: usize = 4;
 
+/// A note of content that goes to `goal`.
+fn content_of(goal: &Goal, body: &Body) -> Result<Attempt> {
+    let sha256 = match body.size() {
+        size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
+        _ => Vec::new(),
+    };
+    Ok(Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) })
+}
+
 /// Content that is all in memory.
 pub(super) struct Literal(pub(super) Bytes);
 
@@ -86,6 +95,9 @@ impl Shared {
         large: &Arc<Semaphore>,
     ) -> Result<Progress> {
         let ino = node.ino;
+        if let Some(first) = self.last_attempt(ino).await? {
+            return Ok(first);
+        }
         let (body, generation): (Body, Option<u64>) = match self.parts.journal.get(ino) {
             Some(staged) => {
                 if !staged.is_whole() {
@@ -119,11 +131,10 @@ impl Shared {
             self.moving.end(ino);
             return Ok(Progress::Busy);
         };
-        if !self.is_still(node, goal, &condition)? {
+        if !self.attempt(node, goal, &condition, &content_of(goal, &body)?)? {
             self.moving.end(ino);
             return Ok(Progress::Went);
         }
-        self.note_attempt(ino, goal, &body)?;
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
         let entry = match sent {
@@ -147,14 +158,38 @@ impl Shared {
         self.confirm(ino, goal, &entry, &meta, generation)
     }
 
-    /// Notes what is about to be sent, so that it is known again when its answer is lost and the file changes meanwhile.
-    fn note_attempt(&self, ino: Ino, goal: &Goal, body: &Body) -> Result<()> {
-        let sha256 = match body.size() {
-            size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
-            _ => Vec::new(),
-        };
-        let attempt = Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) };
-        self.store().write(|tx| tx.set_attempt(ino, Some(&attempt)))
+    /// Finds out what became of the last attempt, if its answer was lost: what it sent is known by a note that the next
+    /// attempt replaces. `None` where it left nothing; else the planner must look first.
+    pub(super) async fn last_attempt(&self, ino: Ino) -> Result<Option<Progress>> {
+        let facts = self.store().read(|rows| {
+            let Some(attempt) = rows.attempt(ino)? else { return Ok(None) };
+            let directory = rows.remote_path(0, attempt.parent)?;
+            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), rows.view(ino, 0, Which::Remote)?)))
+        })?;
+        let Some((path, before)) = facts else { return Ok(None) };
+        let mut there = None;
+        if let Some(path) = &path {
+            if self.guard.is_busy(path) {
+                return Ok(Some(Progress::Busy));
+            }
+            there = self.look(&Place::at(path.clone())).await?;
+        }
+        self.store().write(|tx| {
+            if tx.view(ino, 0, Which::Remote)? != before {
+                return Ok(Some(Progress::Went));
+            }
+            let known = match &path {
+                Some(path) => tx.at_remote_path(0, path)?,
+                None => None,
+            };
+            let news = there.is_some_and(|entry| before.is_none_or(|view| view.version != entry.version));
+            if news && known.is_none_or(|known| known == ino) {
+                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
+                return Ok(Some(Progress::Busy));
+            }
+            tx.set_attempt(ino, None)?;
+            Ok(None)
+        })
     }
 
     /// Whether the remote's content is what we last sent without hearing of it.
