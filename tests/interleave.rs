@@ -198,6 +198,9 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 let written = runtime.block_on(async { running.drive.write(attr.ino, 0, &content).get().await });
                 runtime.block_on(running.drive.flush(attr.ino, opened.fh).get()).unwrap();
                 running.drive.release(attr.ino, opened.fh);
+                if std::env::var_os("TRACE").is_some() {
+                    eprintln!("-- {step} user writes {path} as {}: {written:?}", attr.ino);
+                }
                 if let Err(e) = &written {
                     trace.push(format!("{step} user's write to {path} fails: {e}"));
                 }
@@ -396,8 +399,18 @@ enum Line {
     Lossy,
 }
 
+/// Shows what the drive does in a failing world: `TRACE=1 SEED=… SEEDS=1`.
+fn trace() {
+    if std::env::var_os("TRACE").is_some() {
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr);
+        // Set by the first test of this process.
+        let _ = log.try_init();
+    }
+}
+
 fn run(line: Line, capabilities: fn() -> Capabilities) {
     // A lossy world waits for what is tried again later: 2 s and more.
+    trace();
     let usual = if line == Line::Good { 40 } else { 20 };
     let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(usual);
     let from = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);

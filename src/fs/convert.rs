@@ -50,11 +50,16 @@ fn system_time(ns: i64) -> SystemTime {
     if ns >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
 }
 
-/// Nanoseconds since 1970.
+/// Nanoseconds since 1970, of a time that fuser made of the kernel's.
 pub(super) fn nanoseconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |ns| -ns),
+        // Before 1970 the kernel counts nanoseconds upwards from the second below, and fuser 0.18 downwards from it.
+        Err(before) => {
+            let (seconds, nanos) = (before.duration().as_secs(), before.duration().subsec_nanos());
+            let seconds = i64::try_from(seconds).ok().and_then(|s| s.checked_mul(-1_000_000_000));
+            seconds.map_or(i64::MIN, |seconds| seconds + i64::from(nanos))
+        }
     }
 }
 

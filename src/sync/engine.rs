@@ -419,6 +419,7 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>) -> Result<Done> {
     use super::operate::Progress;
+    tracing::debug!("inode {ino}: {step:?}");
     let progress = match step {
         Step::Nothing => return Ok(Done::Rest),
         Step::Forget => shared.forget(ino)?,

@@ -303,6 +303,7 @@ impl Observer<'_> {
             FileKind::Directory => !tx.is_empty(ino)?,
             _ => written || self.opens.get(ino).writers > 0,
         };
+        tracing::debug!("inode {ino}: gone on the remote, {}", if kept { "kept here" } else { "and here" });
         if kept {
             self.opens.set_gone(ino, false);
             return Ok(());

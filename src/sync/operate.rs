@@ -23,13 +23,18 @@ pub(super) enum Progress {
 
 impl Shared {
     pub(super) fn forget(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| {
-            if tx.place(ino)?.is_none() && tx.view(ino, 0, Which::Remote)?.is_none() {
-                tx.set_view(ino, 0, Which::Base, None)?;
-            }
-            // Nothing of it is on its way: one worker at a time has an inode.
-            tx.set_attempt(ino, None)
-        })?;
+        let (base, attempt) =
+            self.store().read(|rows| Ok((rows.view(ino, 0, Which::Base)?.is_some(), rows.attempt(ino)?.is_some())))?;
+        // Whatever is written makes the planner look again, and while the kernel holds the inode there is nothing else to do.
+        if base || attempt {
+            self.store().write(|tx| {
+                if tx.place(ino)?.is_none() && tx.view(ino, 0, Which::Remote)?.is_none() {
+                    tx.set_view(ino, 0, Which::Base, None)?;
+                }
+                // Nothing of it is on its way: one worker at a time has an inode.
+                tx.set_attempt(ino, None)
+            })?;
+        }
         self.drop_if_unneeded(ino)?;
         Ok(Progress::Ended)
     }
