@@ -109,6 +109,7 @@ impl Running {
                 read_only: settings.read_only,
                 refresh: settings.refresh,
                 feed: remote.capabilities().changes == ChangeFeed::Cursor,
+                xattr_bytes_max: Some(remote.capabilities().meta.xattr_bytes_max).filter(|max| *max > 0),
                 close_waits: start.close_waits,
                 space_wait: start.deadline.mul_f32(0.9),
             },

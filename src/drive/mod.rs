@@ -89,6 +89,9 @@ pub struct DriveSettings {
     pub refresh: Duration,
     /// Whether a change feed reports remote changes, so that `open` need not ask.
     pub feed: bool,
+    /// Names and values of one file's extended attributes together, bytes: what the remote keeps with a file. `None`: it keeps
+    /// none, and they stay here.
+    pub xattr_bytes_max: Option<usize>,
     /// Whether the close of what was written waits for the remote.
     pub close_waits: bool,
     /// How long a writer waits for space before ENOSPC.

@@ -79,7 +79,8 @@ impl Drive {
     fn open_now(&self, ino: Ino, access: Access) -> Answer<Opened> {
         // Counted first: what the remote does to a file that is open for writing waits.
         let opened = self.opened(ino, access, false);
-        if self.store().opens().is_gone(ino) && !matches!(self.store().read(|rows| rows.place(ino)), Ok(Some(_))) {
+        // The place is asked for among the writers: whoever takes the name away may have counted us or not, and is still at it.
+        if self.store().opens().is_gone(ino) && !matches!(self.store().write(|tx| tx.place(ino)), Ok(Some(_))) {
             self.release(ino, opened.fh);
             return Answer::Now(Err(Error::new(Kind::Stale, format!("the remote took inode {ino} away"))));
         }

@@ -80,8 +80,9 @@ impl Drive {
         Ok(self.store().read(|rows| rows.node(ino))?.xattrs.into_keys().collect())
     }
 
-    /// Sets one attribute; names outside `user.` are `Unsupported`.
+    /// Sets one attribute; names outside `user.` are `Unsupported`, more than the remote keeps with a file is `NoSpace`.
     pub fn setxattr(&self, ino: Ino, name: &str, value: &[u8], how: SetXattr) -> Answer<()> {
+        let room = self.parts().settings.xattr_bytes_max;
         Answer::Now(self.change_xattrs(ino, name, |xattrs| {
             if value.len() > VALUE_BYTES_MAX {
                 return Err(Error::new(Kind::TooLarge, "the attribute is too large"));
@@ -94,7 +95,15 @@ impl Drive {
                 _ => {}
             }
             xattrs.insert(name.to_owned(), value.to_vec());
-            Ok(())
+            let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+            match room {
+                // Refused here, as a full inode of ext4 does: the upload would be refused with all its content.
+                Some(max) if bytes > max => {
+                    let why = format!("{bytes} bytes of extended attributes, this remote keeps {max} with a file");
+                    Err(Error::new(Kind::NoSpace, why))
+                }
+                _ => Ok(()),
+            }
         }))
     }
 
@@ -115,6 +124,9 @@ impl Drive {
         self.writable()?;
         if !name.starts_with("user.") {
             return Err(Error::new(Kind::Unsupported, format!("attribute {name} cannot be kept on this drive")));
+        }
+        if name == "user." {
+            return Err(Error::new(Kind::Invalid, "an attribute without a name"));
         }
         if name.starts_with("user.fourwheel.") || name.len() > NAME_BYTES_MAX {
             return Err(Error::new(Kind::Denied, format!("attribute {name} belongs to the drive")));
