@@ -148,10 +148,10 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
     // What must exist somewhere at the end: content -> who wrote it. A later write to the same place by the same hand replaces it.
     let mut acknowledged: BTreeMap<(bool, String), Vec<u8>> = BTreeMap::new();
     let mut trace: Vec<String> = vec![];
-    // What the user removed last, and the names that the other never touched: what is only the user's neither comes back nor
-    // is anybody's conflict.
+    // What the user removed last, and the names that the other touched or that something was moved from or to. What is only the
+    // user's neither comes back nor is anybody's conflict.
     let mut removed: BTreeSet<String> = BTreeSet::new();
-    let mut touched_by_other: BTreeSet<String> = BTreeSet::new();
+    let mut shared_names: BTreeSet<String> = BTreeSet::new();
     for step in 0..40u64 {
         let name = format!("f{}", rng.next(4));
         let folder = if rng.next(2) == 0 { String::new() } else { format!("d{}", rng.next(2)) };
@@ -234,11 +234,8 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                     trace.push(format!("{step} user moves {path} to {to}"));
                     let target = to.to_string();
                     if target != path {
-                        removed.insert(path.clone());
                         removed.remove(&target);
-                        if touched_by_other.contains(&path) {
-                            touched_by_other.insert(target.clone());
-                        }
+                        shared_names.extend([path.clone(), target.clone()]);
                         for who in [true, false] {
                             acknowledged.remove(&(who, target.clone()));
                             if let Some(c) = acknowledged.remove(&(who, path.clone())) {
@@ -260,7 +257,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 // Who replaces what was saved replaces it with full knowledge.
                 let before = memory.files().get(&path).cloned();
                 if memory.write_file(&path, content.clone()).is_ok() {
-                    touched_by_other.insert(path.clone());
+                    shared_names.insert(path.clone());
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other writes {path}"));
                     acknowledged.insert((false, path), content);
@@ -272,7 +269,7 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                 if runtime.block_on(memory.remove(&place, false, &Condition::Any)).is_ok() {
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other removes {path}"));
-                    touched_by_other.insert(path.clone());
+                    shared_names.insert(path.clone());
                     acknowledged.remove(&(false, path));
                 }
             }
@@ -325,12 +322,12 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
             trace.join("\n")
         );
     }
-    for path in removed.difference(&touched_by_other) {
+    for path in removed.difference(&shared_names) {
         assert!(!there.contains_key(path), "seed {seed}: {path} came back\n{}", trace.join("\n"));
     }
     for path in there.keys() {
         let original = path.split_once(" (conflict ").map(|(original, _)| original);
-        let theirs = original.is_none_or(|original| touched_by_other.contains(original));
+        let theirs = original.is_none_or(|original| shared_names.contains(original));
         assert!(theirs, "seed {seed}: {path} is in conflict with nobody\n{}", trace.join("\n"));
     }
     // The user's last write to a place survives unless the user or, with full knowledge of it, the other removed or replaced it.
