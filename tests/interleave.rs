@@ -7,9 +7,9 @@ use flaky::{Fault, Flaky};
 use fourwheel::app::{Bound, Ground, Running, Start};
 use fourwheel::drive::{Access, Caller, NewNode, RenameMode};
 use fourwheel::error::{Error, Kind};
-use fourwheel::model::{FileKind, Ino, Name};
+use fourwheel::model::{FileKind, Ino, Meta, Name};
 use fourwheel::remote::memory::{Memory, everything, nothing};
-use fourwheel::remote::{Call, Capabilities, Condition, Place, Remote};
+use fourwheel::remote::{Call, Capabilities, Condition, Place, PutRequest, Remote, body};
 use fourwheel::store::Remembered;
 use fourwheel::sync::SyncSettings;
 use fourwheel::sys::{RealClock, RealDisk};
@@ -115,6 +115,19 @@ async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
 /// All files of the account.
 fn files(memory: &Memory) -> BTreeMap<String, Vec<u8>> {
     memory.files().into_iter().map(|(path, bytes)| (path, bytes.to_vec())).collect()
+}
+
+/// What the other knows of a file before it replaces or removes it: its version as a condition, and its content.
+async fn known(memory: &Memory, path: &str) -> (Condition, Option<bytes::Bytes>) {
+    let place = Place::at(fourwheel::model::RemotePath::new(path));
+    loop {
+        let version = async || memory.stat(&place).await.unwrap().and_then(|entry| entry.version);
+        let before = version().await;
+        let content = memory.files().get(path).cloned();
+        if version().await == before {
+            return (before.map_or(Condition::Absent, Condition::Is), content);
+        }
+    }
 }
 
 async fn quiet(running: &Running) {
@@ -255,8 +268,10 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
                     continue;
                 }
                 // Who replaces what was saved replaces it with full knowledge.
-                let before = memory.files().get(&path).cloned();
-                if memory.write_file(&path, content.clone()).is_ok() {
+                let (condition, before) = runtime.block_on(known(&memory, &path));
+                let request = PutRequest { body: body(content.clone()), meta: Meta::default(), condition };
+                let place = Place::at(fourwheel::model::RemotePath::new(&path));
+                if runtime.block_on(memory.put(&place, request)).is_ok() {
                     shared_names.insert(path.clone());
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other writes {path}"));
@@ -265,8 +280,8 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
             }
             9 => {
                 let place = Place::at(fourwheel::model::RemotePath::new(&path));
-                let before = memory.files().get(&path).cloned();
-                if runtime.block_on(memory.remove(&place, false, &Condition::Any)).is_ok() {
+                let (condition, before) = runtime.block_on(known(&memory, &path));
+                if runtime.block_on(memory.remove(&place, false, &condition)).is_ok() {
                     acknowledged.retain(|_, c| Some(&c[..]) != before.as_deref());
                     trace.push(format!("{step} other removes {path}"));
                     shared_names.insert(path.clone());
