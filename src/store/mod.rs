@@ -8,6 +8,7 @@
 //! * Views are kept per remote (`remote_no`, 0 is the drive's own remote), so that a second one needs no new schema.
 
 mod attempt;
+mod check;
 mod node;
 mod opens;
 mod outcome;

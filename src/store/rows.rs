@@ -1,6 +1,6 @@
 //! Reading the tables.
 
-use super::node::{kind_number, kind_of};
+use super::node::kind_of;
 use super::view::hash_of;
 use super::{Attempt, Content, Failure, Node, NodeTimes, Outcome, PartRow, SessionRow, View, Which, failed};
 use crate::error::{Error, Kind, Result};
@@ -123,7 +123,7 @@ impl<'c> Rows<'c> {
         statement.query_row(params, read).optional().map_err(failed)
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -133,7 +133,7 @@ impl<'c> Rows<'c> {
         statement.query_map(params, read).and_then(|rows| rows.collect()).map_err(failed)
     }
 
-    fn count(&self, sql: &str, params: impl Params) -> Result<u64> {
+    pub(super) fn count(&self, sql: &str, params: impl Params) -> Result<u64> {
         Ok(self.one(sql, params, |row| row.get::<_, i64>(0))?.unwrap_or(0) as u64)
     }
 
@@ -470,51 +470,6 @@ impl<'c> Rows<'c> {
         let read =
             |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, Option<i64>>(1)?.unwrap_or(0) as u64));
         Ok(self.one("SELECT count(*), sum(size) FROM nodes WHERE kind = 0", [], read)?.unwrap_or((0, 0)))
-    }
-
-    pub(super) fn check(&self) -> Result<Vec<String>> {
-        let mut faults: Vec<String> = self
-            .many("PRAGMA integrity_check(20)", [], |row| row.get::<_, String>(0))?
-            .into_iter()
-            .filter(|line| line != "ok")
-            .collect();
-        let rules = [
-            ("a name leads to no inode", "SELECT count(*) FROM names WHERE ino NOT IN (SELECT ino FROM nodes)"),
-            (
-                "a name is in no directory",
-                "SELECT count(*) FROM names WHERE parent NOT IN (SELECT ino FROM nodes WHERE kind = 1)",
-            ),
-            ("an inode has two names", "SELECT count(*) FROM (SELECT 1 FROM names GROUP BY ino HAVING count(*) > 1)"),
-            (
-                "what was sent belongs to no inode",
-                "SELECT count(*) FROM attempts WHERE ino NOT IN (SELECT ino FROM nodes)",
-            ),
-            ("a view belongs to no inode", "SELECT count(*) FROM views WHERE ino NOT IN (SELECT ino FROM nodes)"),
-            (
-                "two inodes are at one place of the remote",
-                "SELECT count(*) FROM (SELECT 1 FROM views WHERE which = 0 AND id IS NULL GROUP BY remote_no, parent, name HAVING count(*) > 1)",
-            ),
-            (
-                "a clean file has no base",
-                &format!(
-                    "SELECT count(*) FROM nodes WHERE kind = {} AND content = 1 AND ino IN (SELECT ino FROM names) AND ino NOT IN (SELECT ino FROM views WHERE which = 1)",
-                    kind_number(FileKind::File)
-                ),
-            ),
-        ];
-        for (what, sql) in rules {
-            let n = self.count(sql, [])?;
-            if n > 0 {
-                faults.push(format!("{what}: {n}"));
-            }
-        }
-        let inodes: Vec<Ino> = self.many("SELECT ino FROM nodes", [], |row| ino_of(row.get(0)?))?;
-        for ino in inodes {
-            if self.differs(ino)? != self.is_pending(ino)? {
-                faults.push(format!("inode {ino}: the list of pending work does not agree with its views"));
-            }
-        }
-        Ok(faults)
     }
 
     /// Whether nothing but the kernel can need this inode: it has no name, and no remote has it.
