@@ -32,6 +32,7 @@ fn report(store: &Store, cache: &Cache, journal: &Journal) -> Result<CheckReport
     let mut report = CheckReport { problems: store.check()?, ..CheckReport::default() };
     let (files, _) = store.read(|rows| rows.totals())?;
     report.checked.insert("nodes".into(), files);
+    report.checked.insert("waiting".into(), store.read(|rows| rows.pending(0, usize::MAX >> 1))?.len() as u64);
     for ino in store.read(|rows| rows.dirty())? {
         let node = store.read(|rows| rows.node(ino))?;
         if node.content == Content::Dirty && node.size > 0 && journal.get(ino).is_none() {

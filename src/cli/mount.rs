@@ -6,7 +6,7 @@ use super::say::talk;
 use super::target::{Mounts, absent, record};
 use super::{Hooks, pause};
 use crate::config::{self, Drive, HAND_OVER, Places, RemoteSpec, Wanted, environment, words};
-use crate::control::{Client, Mount, records_dir};
+use crate::control::{Client, Mount, Saved, records_dir};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::{Clock, RealClock};
 use std::ffi::OsString;
@@ -41,6 +41,9 @@ pub struct WorkerJob {
 
 /// How long unmount waits for the mount to go: the keeper gives its worker half a minute to finish.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long unmount sends what waits before it has the drive end.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `fourwheel mount`: checks everything that needs no network and becomes the keeper.
 ///
@@ -153,7 +156,8 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
         return Ok(Exit::Done);
     }
     let mut client = Client::connect(&record(mount)?.socket).map_err(|_| absent(mount))?;
-    let saved = client.saved()?;
+    refuse_busy(&mount.mountpoint)?;
+    let saved = send_rest(&mut client)?;
     match client.stop() {
         // It may be gone before its answer is written.
         Err(error) if error.kind != Kind::Offline => return Err(error),
@@ -167,6 +171,45 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
         ));
     }
     Ok(Exit::Done)
+}
+
+/// Has what waits sent before the end, for a short while; what is left then.
+fn send_rest(client: &mut Client) -> Result<Saved> {
+    let begin = RealClock.monotonic();
+    loop {
+        let saved = client.saved()?;
+        let over = RealClock.monotonic() - begin >= SEND_TIMEOUT;
+        if saved.pending_files == 0 || !saved.online || over {
+            return Ok(saved);
+        }
+        pause(Duration::from_millis(50));
+    }
+}
+
+/// A mount that is taken from under a program would have it write into the directory below, onto no drive. As far as
+/// /proc shows the programs: root sees all, others their own.
+#[allow(clippy::disallowed_methods, reason = "procfs is no disk")]
+fn refuse_busy(mountpoint: &Path) -> Result<()> {
+    let inside = |link: PathBuf| std::fs::read_link(link).is_ok_and(|target| target.starts_with(mountpoint));
+    let uses = |process: &Path| {
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        ["cwd", "root", "exe"].iter().any(|link| inside(process.join(link))) || files.map(|f| f.path()).any(inside)
+    };
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbered = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let Some(busy) = processes.filter(|p| numbered(&p.file_name())).map(|p| p.path()).find(|p| uses(p)) else {
+        return Ok(());
+    };
+    let name = std::fs::read_to_string(busy.join("comm")).unwrap_or_default();
+    let pid = busy.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let at = words::path(mountpoint);
+    Err(Error::new(
+        Kind::MountPoint,
+        format!(
+            "{at} is in use by {} (process {pid}); leave it there and repeat, or \"fourwheel unmount --force {at}\" takes it away",
+            words::escape(name.trim())
+        ),
+    ))
 }
 
 fn wait_until_gone(mount: &Mount) -> Result<()> {

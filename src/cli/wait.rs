@@ -27,7 +27,10 @@ pub fn wait(target: Option<&Path>, timeout: Option<Duration>, places: &Places) -
     let mounts = Mounts::find(places.clone())?;
     let chosen = mounts.chosen(target)?;
     if chosen.is_empty() {
-        talk("nothing is mounted, so nothing waits here; a drive that is not mounted may still hold files to send");
+        talk(
+            "nothing is mounted; what a drive still holds is sent when it is mounted again (\"fourwheel check DRIVE\" says \
+             how many files wait)",
+        );
         return Ok(Exit::Done);
     }
     let mut watched: Vec<Watched> = chosen.into_iter().map(Watched::new).collect();

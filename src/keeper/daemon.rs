@@ -65,8 +65,9 @@ fn open_null() -> io::Result<OwnedFd> {
 
 /// The parent's wait. Returns the exit code for the shell, after the daemon's words were shown.
 ///
+/// * `heard`: the daemon has a stderr, and says there itself why it ended.
 /// * Not ready within `patience`: the daemon is told to stop, [`exit::NOT_READY`].
-pub fn wait(pipe: ReadyPipe, daemon: libc::pid_t, patience: Duration) -> i32 {
+pub fn wait(pipe: ReadyPipe, daemon: libc::pid_t, patience: Duration, heard: bool) -> i32 {
     let ReadyPipe { reader, writer } = pipe;
     // Only the daemon's copy may hold the pipe open.
     drop(writer);
@@ -83,7 +84,9 @@ pub fn wait(pipe: ReadyPipe, daemon: libc::pid_t, patience: Duration) -> i32 {
     match File::from(reader).read(&mut word) {
         Ok(1..) if word[0] == b'R' => exit::CLEAN,
         Ok(len @ 2..) if word[0] == b'E' => {
-            eprintln!("fourwheel: {}", String::from_utf8_lossy(&word[2..len]));
+            if !heard {
+                eprintln!("fourwheel: {}", String::from_utf8_lossy(&word[2..len]));
+            }
             i32::from(word[1])
         }
         _ => {

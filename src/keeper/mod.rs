@@ -132,11 +132,12 @@ fn begin(
     };
     let mut daemon_pipe = None;
     if let (Place::Daemon { stderr, patience }, Some(pipe)) = (place, pipe) {
+        let heard = stderr.is_some();
         match daemon::split(stderr)? {
             daemon::Side::Parent(pid) => {
                 // The daemon's copy of the device is the one that counts.
                 drop(mounted);
-                return Ok(daemon::wait(pipe, pid, patience));
+                return Ok(daemon::wait(pipe, pid, patience, heard));
             }
             daemon::Side::Daemon => daemon_pipe = Some(pipe.writer),
         }

@@ -138,10 +138,10 @@ fn five_deaths_in_a_minute_mean_safe_mode() {
     let drive = rig.start(&[]);
     for n in 1..=5 {
         assert_eq!(rig.control.read("safe_mode").as_deref(), Some("None"), "after {} deaths", n - 1);
-        drive.replace_worker();
+        drive.crash_worker();
     }
     let reason = rig.control.read("safe_mode").unwrap();
-    assert!(reason.contains("5 times within 60 s") && reason.contains("signal 9"), "{reason}");
+    assert!(reason.contains("5 times within 60 s") && reason.contains("signal 6"), "{reason}");
     assert_eq!(rig.control.read("deaths").as_deref(), Some("5"));
     assert!(rig.mounted("f").exists());
     println!("  {reason}");

@@ -49,7 +49,12 @@ impl Rig {
 
     /// The keeper's command.
     pub fn command(&self, options: &[&str]) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        self.command_of(&std::env::current_exe().unwrap(), options)
+    }
+
+    /// The same with a copy of this program.
+    pub fn command_of(&self, program: &Path, options: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg("role-keeper").arg(&self.mount_point).arg(self.dir.path()).args(options);
         command.stdout(Stdio::null()).stdin(Stdio::null());
         command
@@ -110,8 +115,17 @@ impl Drive<'_> {
 
     /// Kills the current worker and waits for its successor.
     pub fn replace_worker(&self) {
+        self.end_worker(libc::SIGKILL);
+    }
+
+    /// The worker dies of a fault of its own, and another one takes over.
+    pub fn crash_worker(&self) {
+        self.end_worker(libc::SIGABRT);
+    }
+
+    fn end_worker(&self, signal: i32) {
         let (generation, pid) = self.rig.worker().unwrap();
-        kill(pid, libc::SIGKILL);
+        kill(pid, signal);
         self.worker_after(generation);
     }
 
