@@ -9,7 +9,7 @@ pub const MOTO: &[(&str, &str)] = &[("an_aborted_session_leaves_nothing", "500 f
 
 /// Laws that s3s-fs 0.14.1 breaks: it keeps objects as files of a directory.
 pub const S3S_FS: &[(&str, &str)] = &[
-    ("of_rivals_the_refused_leave_nothing", "two writers at once leave the etag of one and the bytes of the other"),
+    ("of_rivals_the_refused_leave_nothing", "conditions are not checked in one step with the write"),
     ("a_directory_moves_with_all_below", "empty directories stay on its disk, and a look at such a name is 500"),
     ("a_deep_tree_works", "500 for a long path"),
     ("every_name_survives", "500 for a name of 255 bytes"),
