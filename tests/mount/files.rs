@@ -278,3 +278,22 @@ fn with_close_remote_a_closed_file_is_on_the_remote() {
     fs::write(mount.at(".~lock.f#"), b"x").unwrap();
     mount.unmount();
 }
+
+#[test]
+fn a_mount_in_use_is_not_taken_away() {
+    let cloud = Cloud::new();
+    let drive = Drive::new(cloud.remote());
+    let mount = drive.mount();
+    fs::write(mount.at("f"), b"x").unwrap();
+    let open = File::open(mount.at("f")).unwrap();
+    let place = mount.path();
+    let place = place.to_str().unwrap();
+    let refused = drive.command(&["unmount", place]).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("is in use by") && said.contains(&std::process::id().to_string()), "{said}");
+    assert_eq!(refused.status.code(), Some(6));
+    assert_eq!(fs::read(mount.at("f")).unwrap(), b"x");
+    drop(open);
+    assert!(drive.command(&["unmount", place]).status().unwrap().success());
+    assert_eq!(fs::read(cloud.at("f")).unwrap(), b"x", "sent before the end");
+}
