@@ -61,9 +61,10 @@ impl Shared {
         Ok(Progress::Went)
     }
 
-    /// Whether a file holds no byte that a program wrote: it was only made, or a power cut took its bytes.
+    /// Whether a file holds no byte that a program wrote: it was only made, or a power cut took its bytes. One whose bytes were
+    /// lost in any other way still has their size, and fails loudly.
     fn is_empty(&self, node: &Node) -> bool {
-        node.content == Content::Dirty && self.parts.journal.get(node.ino).is_none()
+        node.content == Content::Dirty && node.size == 0 && self.parts.journal.get(node.ino).is_none()
     }
 
     /// A new file without a byte gives way to what the remote has under its name: there is nothing of it to keep. After a power cut

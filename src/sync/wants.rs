@@ -20,6 +20,9 @@ const OFFLINE_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether it is there.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How often what waits is hurried meanwhile.
+const HURRY_EVERY: Duration = Duration::from_secs(1);
+
 type Waiting = Arc<Mutex<HashMap<(Ino, u8), Vec<oneshot::Sender<Result<()>>>>>>;
 
 const fn number(wish: Wish) -> (Ino, u8) {
@@ -114,8 +117,14 @@ impl Shared {
 
     async fn saved(&self, ino: Ino) -> Result<()> {
         let mut offline_since = None;
+        let mut rung: Option<Duration> = None;
         loop {
-            self.hurry.notify_one();
+            // Not at each look: it ends the pauses after failures too.
+            let asked = self.parts.clock.monotonic();
+            if rung.is_none_or(|then| asked.saturating_sub(then) >= HURRY_EVERY) {
+                self.hurry.notify_one();
+                rung = Some(asked);
+            }
             let (waits, failure) = self.store().read(|rows| {
                 let dirty = rows.find_node(ino)?.is_some_and(|node| node.content == Content::Dirty);
                 let name = rows.place(ino)?.map(|(_, name)| name);
