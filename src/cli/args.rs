@@ -19,12 +19,12 @@ pub struct Cli {
 pub enum Command {
     /// Mounts a drive on a directory, until it is unmounted or the command is ended
     Mount(MountArgs),
-    /// Ends a mount; what waits for upload stays safe in the state directory
+    /// Ends a mount that nobody uses; what waits is sent for some seconds, the rest stays safe in the state directory
     #[command(visible_alias = "umount")]
     Unmount {
         /// The mount point, or the drive's name
         dir: PathBuf,
-        /// Takes the mount away even if its processes do not answer
+        /// Takes the mount away even if programs use it, or its own processes do not answer
         #[arg(long)]
         force: bool,
     },
