@@ -56,7 +56,7 @@ impl Exit {
             Exit::NotSaved => "some files could not be saved; their names are on stderr",
             Exit::Timeout => "the time given by --timeout passed before everything was saved",
             Exit::Config => "the config file, the drive's name or a setting is wrong",
-            Exit::MountPoint => "the directory cannot be mounted on, or no drive is mounted there",
+            Exit::MountPoint => "the directory cannot be mounted on, no drive is mounted there, or programs use it",
             Exit::RemoteRefused => "the remote refused: wrong address, unknown bucket or folder, or sign-in failed",
             Exit::InUse => "another process works with the drive's state directory",
             Exit::Newer => "the state directory was written by a newer version",
