@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use fourwheel::control::{
-    CheckReport, Conflict, Failed, Pinned, Record, Saved, Server, Service, Status, Time, records_dir,
+    CheckReport, Conflict, Failed, Left, Pinned, Record, Saved, Server, Service, Status, Time, records_dir,
 };
 use fourwheel::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,10 @@ fn where_nothing_is_mounted_each_command_says_so() {
         assert_eq!((said.code, said.err), (6, format!("fourwheel: {none}\n")), "{args:?}");
     }
     assert_eq!(home.run(&["status"]).out, "nothing is mounted\n");
-    assert_eq!(home.run(&["status", "--json"]).out, "{\n  \"mounts\": [],\n  \"problems\": []\n}\n");
+    assert_eq!(
+        home.run(&["status", "--json"]).out,
+        "{\n  \"mounts\": [],\n  \"problems\": [],\n  \"unmounted\": []\n}\n"
+    );
     assert_eq!(home.run(&["wait", "--saved"]).code, 0);
     assert_eq!(home.run(&["conflicts"]).out, "no conflicts\n");
     let said = home.run(&["log", "w"]);
@@ -154,6 +157,32 @@ fn where_nothing_is_mounted_each_command_says_so() {
     );
     assert_eq!(home.run(&["log"]).code, 6);
     assert_eq!(home.run(&["log", "v"]).code, 5);
+}
+
+#[test]
+fn an_unmounted_drive_that_keeps_files_is_not_said_to_be_saved() {
+    let home = Home::new("");
+    let (state, records) = (home.path().join("kept"), records_dir(&home.path().join(".local/state/fourwheel")));
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("format"), "").unwrap();
+    let mut left = Left { drive: "work".into(), state_dir: state.clone(), files: 3, bytes: 22 };
+    left.publish(&records).unwrap();
+    let line = "the drive work is not mounted and keeps 3 files, 22 B, that the remote does not have; mount it again to have \
+                them sent (they are safe in HOME/kept)";
+    let said = home.run(&["wait", "--saved"]);
+    assert_eq!((said.code, said.err), (3, format!("fourwheel: not saved: {line}\n")));
+    let said = home.run(&["status"]);
+    assert_eq!((said.code, said.out.as_str(), said.err), (0, "nothing is mounted\n", format!("fourwheel: {line}\n")));
+    let json: serde_json::Value = serde_json::from_str(&home.run(&["status", "--json"]).out).unwrap();
+    assert_eq!(json["unmounted"][0]["pending_files"], 3);
+
+    left.files = 0;
+    left.publish(&records).unwrap();
+    assert_eq!(home.run(&["wait", "--saved"]).code, 0, "it was mounted again, and all was sent");
+    left.files = 1;
+    left.publish(&records).unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    assert_eq!(home.run(&["wait", "--saved"]).code, 0, "its state is gone, and with it what was kept");
 }
 
 #[test]

@@ -270,7 +270,7 @@ fn a_slip_on_the_command_line_is_told() {
         ("https://h/dav", &[], "\"https\" is no drive; for a WebDAV server write webdav: before the address"),
         ("wedbav:h/x", &[], "config.toml; did you mean \"webdav\"?"),
         ("dropbox:", &[], "REMOTE: type \"dropbox\" is not in this version"),
-        ("webdav:h/dav", &[], "REMOTE: webdav: needs an address"),
+        ("webdav:h/dav", &[], "REMOTE: a WebDAV drive needs the whole address, such as webdav:https://h/dav"),
         ("webdav:ftp://h/", &[], "REMOTE: url begins with \"ftp:\""),
         ("s3:", &[], "REMOTE: s3: needs a bucket"),
         ("folder:", &[], "REMOTE: folder: needs a directory"),

@@ -31,8 +31,9 @@ pub fn check(drive: &Drive) -> Result<CheckReport> {
 fn report(store: &Store, cache: &Cache, journal: &Journal) -> Result<CheckReport> {
     let mut report = CheckReport { problems: store.check()?, ..CheckReport::default() };
     let (files, _) = store.read(|rows| rows.totals())?;
-    report.checked.insert("nodes".into(), files);
-    report.checked.insert("waiting".into(), store.read(|rows| rows.pending(0, usize::MAX >> 1))?.len() as u64);
+    report.checked.insert("files and folders".into(), files);
+    let waiting = store.read(|rows| rows.pending(0, usize::MAX >> 1))?.len() as u64;
+    report.checked.insert("waiting to be saved".into(), waiting);
     for ino in store.read(|rows| rows.dirty())? {
         let node = store.read(|rows| rows.node(ino))?;
         if node.content == Content::Dirty && node.size > 0 && journal.get(ino).is_none() {
@@ -43,9 +44,9 @@ fn report(store: &Store, cache: &Cache, journal: &Journal) -> Result<CheckReport
             ));
         }
     }
-    report.checked.insert("journal_files".into(), journal.totals().0);
+    report.checked.insert("in the journal".into(), journal.totals().0);
     let found = cache.verify(|_| true)?;
-    report.checked.insert("cache_pieces".into(), found.good_pieces);
+    report.checked.insert("pieces of the cache".into(), found.good_pieces);
     if found.bad_pieces > 0 {
         report
             .problems

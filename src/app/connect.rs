@@ -53,7 +53,7 @@ fn advised(error: &Error, drive: &Drive) -> Error {
         }
         Kind::Throttled | Kind::Unavailable => "the server fails now: mount again later",
         Kind::NotFound => "no such folder or bucket: make it there, or correct the drive's settings",
-        Kind::SignIn => "the password or key was refused: correct the drive's settings",
+        Kind::SignIn => "correct the drive's user, password or keys, and mount again",
         Kind::Denied => "the account may not do this: ask for access, or set read_only = true",
         _ => "correct the drive's settings, and mount again",
     };

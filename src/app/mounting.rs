@@ -6,7 +6,7 @@ use super::service::{Facts, MountService};
 use super::worker::{is_first, listeners, runtime, serve};
 use crate::cli::{Hooks, KeepJob, WorkerJob, logs};
 use crate::config::{Close, Drive, StateDir};
-use crate::control::{Record, Server};
+use crate::control::{Left, Record, Server};
 use crate::error::{Error, Kind, Result};
 use crate::fs::Deadlines;
 use crate::keeper::mount::{MountSettings, is_root, unmount_lazy};
@@ -122,6 +122,8 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
         cache_bytes_max: settings.cache_bytes_max,
         safe_mode: inherited.safe_mode(),
     };
+    let mut left = Left { drive: drive.name.clone(), state_dir: drive.state_dir.clone(), files: 0, bytes: 0 };
+    let mut ran = None;
     let served = serve(
         inherited,
         &runtime,
@@ -131,12 +133,29 @@ fn serve_job(job: &WorkerJob, inherited: &Inherited) -> Result<()> {
             Running::start(ground, bound, start, settings, |touched| listeners(notices, touched))
         },
         |running| {
+            ran = Some(running.clone());
             let service = MountService { running: running.clone(), meter: connected.meter, facts };
             let server = Server::bind(&state.socket())?;
             tokio::spawn(server.serve(Arc::new(service)));
-            record.publish(&job.records)
+            tracing::info!(
+                "fourwheel {} serves {} at {}",
+                env!("CARGO_PKG_VERSION"),
+                drive.remote.describe(),
+                job.mountpoint.display()
+            );
+            record.publish(&job.records)?;
+            // From now on the record answers for the drive.
+            left.publish(&job.records)
         },
     );
+    if let Some(report) = ran.and_then(|running| running.sync.report().ok()) {
+        left.files = report.pending_files + report.failed.len() as u64;
+        left.bytes = report.pending_bytes;
+        if let Err(error) = left.publish(&job.records) {
+            tracing::warn!("{error}");
+        }
+        tracing::info!("ended; waiting for the next mount: {} files, {} bytes", left.files, left.bytes);
+    }
     // The next mount writes its own; one that stays is shown as gone.
     let _ = record.withdraw(&job.records);
     served

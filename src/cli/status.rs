@@ -2,7 +2,7 @@
 
 use super::exit::Exit;
 use super::say::{answer, talk};
-use super::target::{Mounts, connect};
+use super::target::{Mounts, connect, left_behind};
 use crate::config::Places;
 use crate::config::units::{human_bytes, human_duration};
 use crate::config::words::{count, escape, path};
@@ -27,6 +27,7 @@ pub fn status(target: Option<&Path>, as_json: bool, places: &Places) -> Result<E
             Err(error) => problems.push((mount, error)),
         }
     }
+    let left = if target.is_none() { mounts.left()? } else { Vec::new() };
     if as_json {
         let problem = |(mount, error): &(&Mount, crate::error::Error)| {
             json!({
@@ -36,7 +37,11 @@ pub fn status(target: Option<&Path>, as_json: bool, places: &Places) -> Result<E
             })
         };
         let problems: Vec<_> = problems.iter().map(problem).collect();
-        answer(&format!("{:#}\n", json!({ "mounts": answers, "problems": problems })))?;
+        let unmounted: Vec<_> = left
+            .iter()
+            .map(|left| json!({ "drive": left.drive, "state_dir": left.state_dir, "pending_files": left.files, "pending_bytes": left.bytes }))
+            .collect();
+        answer(&format!("{:#}\n", json!({ "mounts": answers, "problems": problems, "unmounted": unmounted })))?;
     } else if answers.is_empty() && problems.is_empty() {
         answer("nothing is mounted\n")?;
     } else {
@@ -47,9 +52,9 @@ pub fn status(target: Option<&Path>, as_json: bool, places: &Places) -> Result<E
     for (_, error) in &problems {
         talk(error);
     }
-    if target.is_none() {
-        for mount in mounts.all().iter().filter(|mount| mount.record.is_none()) {
-            talk(format_args!("{} was mounted by another user and is not shown", path(&mount.mountpoint)));
+    if !as_json {
+        for left in &left {
+            talk(left_behind(left));
         }
     }
     Ok(if problems.is_empty() { Exit::Done } else { Exit::Failed })

@@ -1,7 +1,8 @@
 //! From what a person typed to the mount that is meant.
 
+use crate::config::units::human_bytes;
 use crate::config::{Places, words};
-use crate::control::{Client, Mount, Presence, Record, known, records_dir, within};
+use crate::control::{Client, Left, Mount, Presence, Record, known, records_dir, within};
 use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
@@ -16,11 +17,6 @@ impl Mounts {
     pub fn find(places: Places) -> Result<Mounts> {
         let all = known(&records_dir(&places.state))?;
         Ok(Mounts { places, all })
-    }
-
-    /// All of them, by mount point.
-    pub fn all(&self) -> &[Mount] {
-        &self.all
     }
 
     /// Those that a command is about: `target` alone where one is given, else all that this user mounted.
@@ -67,6 +63,11 @@ impl Mounts {
         })
     }
 
+    /// What drives keep that are not mounted.
+    pub fn left(&self) -> Result<Vec<Left>> {
+        Left::all(&self.records())
+    }
+
     /// Where the records are.
     pub fn records(&self) -> PathBuf {
         records_dir(&self.places.state)
@@ -87,6 +88,18 @@ pub fn record(mount: &Mount) -> Result<&Record> {
         let at = words::path(&mount.mountpoint);
         Error::new(Kind::Denied, format!("the drive at {at} was mounted by another user; ask as that user"))
     })
+}
+
+/// What there is to say of a drive that is not mounted.
+pub fn left_behind(left: &Left) -> String {
+    format!(
+        "the drive {} is not mounted and keeps {}, {}, that the remote does not have; mount it again to have them sent (they \
+         are safe in {})",
+        words::escape(&left.drive),
+        words::count(left.files, "file"),
+        human_bytes(left.bytes),
+        words::path(&left.state_dir)
+    )
 }
 
 /// The error for a mount whose worker does not run.

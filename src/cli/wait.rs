@@ -3,11 +3,11 @@
 use super::exit::Exit;
 use super::pause;
 use super::say::{Progress, talk};
-use super::target::{Mounts, connect};
+use super::target::{Mounts, connect, left_behind};
 use crate::config::Places;
 use crate::config::units::human_bytes;
 use crate::config::words;
-use crate::control::{Client, Mount, Saved};
+use crate::control::{Client, Left, Mount, Saved};
 use crate::error::Result;
 use crate::sys::{Clock, RealClock};
 use std::path::Path;
@@ -22,15 +22,15 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long a worker may be away: the keeper replaces one that died within seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// `fourwheel wait --saved`: 0 when nothing waits, 3 when something cannot be saved, 4 on timeout.
+/// `fourwheel wait --saved`: 0 when nothing waits, 3 when something cannot be saved (an unmounted drive's files neither), 4 on
+/// timeout.
 pub fn wait(target: Option<&Path>, timeout: Option<Duration>, places: &Places) -> Result<Exit> {
     let mounts = Mounts::find(places.clone())?;
     let chosen = mounts.chosen(target)?;
-    if chosen.is_empty() {
-        talk(
-            "nothing is mounted; what a drive still holds is sent when it is mounted again (\"fourwheel check DRIVE\" says \
-             how many files wait)",
-        );
+    // A command without a target is about the whole machine.
+    let left = if target.is_none() { mounts.left()? } else { Vec::new() };
+    if chosen.is_empty() && left.is_empty() {
+        talk("nothing is mounted, and nothing waits");
         return Ok(Exit::Done);
     }
     let mut watched: Vec<Watched> = chosen.into_iter().map(Watched::new).collect();
@@ -46,17 +46,17 @@ pub fn wait(target: Option<&Path>, timeout: Option<Duration>, places: &Places) -
         }
         if total.pending_files == 0 {
             drop(progress);
-            return Ok(verdict(&watched));
+            return Ok(verdict(&watched, &left));
         }
         let now = RealClock.monotonic();
         if timeout.is_some_and(|timeout| now - begin >= timeout) {
             drop(progress);
-            talk(format_args!("not saved in time: {}", left(&total)));
+            talk(format_args!("not saved in time: {}", remaining(&total)));
             tell_failed(&watched);
             return Ok(Exit::Timeout);
         }
         if progress.is_live() || told.is_none_or(|told| now - told >= TELL_EVERY) {
-            progress.show(&left(&total));
+            progress.show(&remaining(&total));
             told = Some(now);
         }
         let until = timeout.map_or(ASK_EVERY, |timeout| (begin + timeout).saturating_sub(now).min(ASK_EVERY));
@@ -114,18 +114,21 @@ fn add(total: &mut Saved, one: &Saved) {
     total.online &= one.online;
 }
 
-fn left(total: &Saved) -> String {
+fn remaining(total: &Saved) -> String {
     let (bytes, rate) = (human_bytes(total.pending_bytes), human_bytes(total.upload_bytes_per_s));
     let files = words::count(total.pending_files, "file");
     let offline = if total.online { "" } else { ", the remote cannot be reached" };
     format!("{files} left, {bytes}, {rate}/s{offline}")
 }
 
-fn verdict(watched: &[Watched]) -> Exit {
-    if watched.iter().all(|watched| watched.last.failed_files == 0) {
+fn verdict(watched: &[Watched], left: &[Left]) -> Exit {
+    if left.is_empty() && watched.iter().all(|watched| watched.last.failed_files == 0) {
         return Exit::Done;
     }
     tell_failed(watched);
+    for left in left {
+        talk(format_args!("not saved: {}", left_behind(left)));
+    }
     Exit::NotSaved
 }
 

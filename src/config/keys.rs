@@ -126,6 +126,15 @@ impl Key {
         self.types.is_empty() || self.types.contains(&remote)
     }
 
+    /// What the documentation says of its values.
+    pub fn describe(&self) -> String {
+        match self.name {
+            // The others are names of later versions, known so that a config file that has them is read.
+            "type" => RemoteType::BUILT.map(RemoteType::word).join(", "),
+            _ => self.form.describe(),
+        }
+    }
+
     /// The default as the documentation shows it.
     pub fn default_text(&self) -> String {
         let settings = Settings::default();
@@ -170,7 +179,7 @@ const fn key(
 /// All keys, in the order of the documentation.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
-    key("type", Form::Word(TYPES), &[], "required", "Where the files are. This version has folder, webdav, s3 and memory."),
+    key("type", Form::Word(TYPES), &[], "required", "Where the files are."),
     key("path", Form::Path, FOLDER, "required", "The directory of this machine that holds the files."),
     key("url", Form::Text, WEBDAV, "required", "The address of the collection, http:// or https://; blanks and such percent-encoded."),
     key("user", Form::Text, WEBDAV, "none", "The account, for Basic or Digest sign-in. Needs password or password_command."),

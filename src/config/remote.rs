@@ -69,7 +69,7 @@ fn named(name: &str, below: &str, wanted: &Wanted, places: &Places) -> Result<Dr
                     "no drive \"{name}\": there is no config file {}; write one (\"fourwheel config show --defaults\" \
                      lists the keys) or give a drive in place{}",
                     words::path(&path),
-                    in_place_hint(wanted.remote)
+                    misspelt_type(name, wanted.remote).unwrap_or_else(|| in_place_hint(wanted.remote))
                 ),
             ));
         }
@@ -95,6 +95,12 @@ fn from_file(file: &ConfigFile, name: &str, below: &str) -> Result<Draft> {
     let shown = if below.is_empty() { name.to_owned() } else { format!("{name}:{below}") };
     let directory = Directory::Named(name.to_owned());
     Ok(Draft { name: shown, directory, remote, values, origin, below: below.to_owned() })
+}
+
+/// The type of a drive in place that is meant, where there is one near what was typed before the colon.
+fn misspelt_type(name: &str, remote: &str) -> Option<String> {
+    let guess = words::hint(name, &RemoteType::BUILT.map(RemoteType::word));
+    (remote.contains(':') && guess.contains("did you mean")).then_some(guess)
 }
 
 /// What to write instead, where `remote` looks like a path or an address.
@@ -133,7 +139,10 @@ fn folder(rest: &str, values: &mut Values, origin: &Origin) -> Result<String> {
 /// Takes `http://user:pass@host/dav/` apart. User and password are percent-encoded (RFC 3986, 3.2.1).
 fn webdav(rest: &str, values: &mut Values, origin: &Origin) -> Result<String> {
     let Some((scheme, after)) = rest.split_once("://") else {
-        return Err(origin.refuse("webdav: needs an address behind it, such as webdav:https://HOST/dav/"));
+        let after = if rest.is_empty() { "HOST/dav/" } else { rest };
+        let after = words::escape(after.trim_start_matches('/'));
+        let why = format!("a WebDAV drive needs the whole address, such as webdav:https://{after}");
+        return Err(origin.refuse(why));
     };
     let end = after.find(['/', '?', '#']).unwrap_or(after.len());
     let (authority, path) = after.split_at(end);

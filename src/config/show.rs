@@ -13,7 +13,7 @@ pub fn defaults() -> String {
     for key in KEYS {
         let types = types(key).map_or(String::new(), |types| format!(" (type {types})"));
         // Writing to a String cannot fail.
-        let _ = write!(out, "\n# {}{types}\n# {}; default: {}\n", key.doc, key.form.describe(), key.default_text());
+        let _ = write!(out, "\n# {}{types}\n# {}; default: {}\n", key.doc, key.describe(), key.default_text());
         let _ = writeln!(out, "# {} = …", key.name);
     }
     out
@@ -28,7 +28,7 @@ pub fn reference() -> String {
             _ => key.default_text(),
         };
         let types = types(key).unwrap_or_else(|| "all".into());
-        let _ = writeln!(out, "| `{}` | {types} | {} | {default} | {} |", key.name, key.form.describe(), key.doc);
+        let _ = writeln!(out, "| `{}` | {types} | {} | {default} | {} |", key.name, key.describe(), key.doc);
     }
     out
 }

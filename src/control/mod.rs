@@ -2,10 +2,12 @@
 //!
 //! A worker serves `control` in its state directory (mode 0600 in a directory of 0700, peers of the same user or root).
 //! One JSON object a line, answered in order; [`wire`] has the layout, [`Service`] the calls, [`Status`] what is shown.
-//! [`Record`]s of mounts lie in one directory of the user, so that a mount is found by its path, alive or dead.
+//! [`Record`]s of mounts lie in one directory of the user, so that a mount is found by its path, alive or dead,
+//! and beside them what drives [`Left`] unsent when they were unmounted.
 //! Nothing here knows the store, the drive or the network.
 
 mod client;
+mod left;
 mod mounts;
 mod record;
 mod server;
@@ -16,6 +18,7 @@ mod time;
 pub mod wire;
 
 pub use client::Client;
+pub use left::Left;
 pub use mounts::{Mount, Presence, known, mountinfo, within};
 pub use record::{Record, records_dir};
 pub use server::Server;

@@ -128,7 +128,7 @@ pub struct Pinned {
 /// What `check` found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckReport {
-    /// What was looked at, and how many of each: `nodes`, `cache_pieces`, `journal_files`.
+    /// What was looked at, and how many of each, in words.
     pub checked: BTreeMap<String, u64>,
     /// One line each, with what was done about it or what to do.
     pub problems: Vec<String>,

@@ -82,8 +82,8 @@ impl Surroundings {
         Err(Error::new(
             Kind::SignIn,
             format!(
-                "no S3 keys: set access_key_id and secret_access_key, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-                 or profile \"{}\" in ~/.aws/credentials",
+                "there are no S3 keys: neither access_key_id and secret_access_key in the settings, nor AWS_ACCESS_KEY_ID \
+                 and AWS_SECRET_ACCESS_KEY in the environment, nor profile \"{}\" in ~/.aws/credentials",
                 self.profile_name
             ),
         ))
