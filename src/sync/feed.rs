@@ -23,8 +23,10 @@ const REFRESHED_MAX: usize = 64;
 const META_AT_ONCE: usize = 32;
 /// Shortest time between two sweeps of a remote without a feed.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
-/// How often doubted places are looked at.
+/// How often doubted places are looked at; twice as long after each round that left one of them in doubt.
 const DOUBTS_EVERY: Duration = Duration::from_millis(100);
+/// The longest of these pauses.
+const DOUBTS_EVERY_MAX: Duration = Duration::from_secs(5);
 /// How often the quota is asked for.
 const QUOTA_EVERY: Duration = Duration::from_secs(60);
 /// How long after a failed try the remote is asked again.
@@ -186,15 +188,18 @@ pub(super) async fn list_below(shared: &Arc<Shared>, ino: Ino, deep: bool) -> Re
 /// Looks again at what was heard while our own calls touched the same place.
 async fn doubts(shared: &Arc<Shared>) {
     let mut unlisted = Vec::new();
+    let mut pause = DOUBTS_EVERY;
     loop {
-        tokio::time::sleep(DOUBTS_EVERY).await;
-        for (path, below) in shared.guard.take_doubted() {
-            let outcome = look_again(shared, &path, below).await;
+        tokio::time::sleep(pause).await;
+        let taken = shared.guard.take_doubted();
+        for (path, below) in &taken {
+            let below = *below;
+            let outcome = look_again(shared, path, below).await;
             shared.heard(&outcome);
             match outcome {
                 Ok(directory) => unlisted.extend(directory),
-                Err(_) if below => shared.guard.doubt_below(&path),
-                Err(_) => shared.guard.doubt(&path),
+                Err(_) if below => shared.guard.doubt_below(path),
+                Err(_) => shared.guard.doubt(path),
             }
         }
         for directory in std::mem::take(&mut unlisted) {
@@ -204,6 +209,8 @@ async fn doubts(shared: &Arc<Shared>) {
                 unlisted.push(directory);
             }
         }
+        let in_vain = !unlisted.is_empty() || taken.iter().any(|(path, _)| shared.guard.is_doubted(path));
+        pause = if in_vain { (pause * 2).min(DOUBTS_EVERY_MAX) } else { DOUBTS_EVERY };
     }
 }
 

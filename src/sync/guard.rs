@@ -83,6 +83,11 @@ impl Guard {
         self.lock().doubted.insert(path.as_str().to_owned(), true);
     }
 
+    /// Whether this very place is doubted.
+    pub(super) fn is_doubted(&self, path: &RemotePath) -> bool {
+        self.lock().doubted.contains_key(path.as_str())
+    }
+
     /// The doubted places at which nothing runs any more, and whether with all below; they are doubted no longer.
     pub(super) fn take_doubted(&self) -> Vec<(RemotePath, bool)> {
         let mut state = self.lock();

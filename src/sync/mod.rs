@@ -3,6 +3,7 @@
 //! One task decides (`engine`), many act. What a crash interrupts is seen again in the views; only upload sessions are kept.
 //! `drive` is reached through the store and [`crate::events`] alone.
 
+mod attempts;
 mod conflict;
 mod engine;
 mod feed;

@@ -4,6 +4,7 @@
 //! agrees → the journal file becomes the cache's. A crash between two steps leaves more than is needed, never less.
 
 use super::Shared;
+use super::attempts::content_of;
 use super::engine::{LARGE, not_filled};
 use super::goal::Goal;
 use super::operate::Progress;
@@ -12,9 +13,8 @@ use crate::fetch::{Sink, Target};
 use crate::journal::{Base, Confirmed, Snapshot};
 use crate::model::{Entry, Ino, Meta};
 use crate::remote::{Body, Condition, Part, Place, PutRequest, Session, Source};
-use crate::store::{Attempt, Content, Node, PartRow, SessionRow, View, Which};
+use crate::store::{Content, Node, PartRow, SessionRow, View, Which};
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -22,20 +22,8 @@ use tokio::sync::Semaphore;
 /// Bytes compared at once when two contents are compared.
 const COMPARE: usize = 1 << 20;
 
-/// Contents up to this size are remembered by their hash while they are sent, bytes.
-const ATTEMPT_BYTES_MAX: u64 = 8 << 20;
-
 /// Parts of one file that are sent at once.
 const PARTS_AT_ONCE: usize = 4;
-
-/// A note of content that goes to `goal`.
-fn content_of(goal: &Goal, body: &Body) -> Result<Attempt> {
-    let sha256 = match body.size() {
-        size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
-        _ => Vec::new(),
-    };
-    Ok(Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) })
-}
 
 /// Content that is all in memory.
 pub(super) struct Literal(pub(super) Bytes);
@@ -156,59 +144,6 @@ impl Shared {
             Err(e) => return Err(e.context(doing)),
         };
         self.confirm(ino, goal, &entry, &meta, generation)
-    }
-
-    /// Finds out what became of the last attempt, if its answer was lost: what it sent is known by a note that the next
-    /// attempt replaces. `None` where it left nothing; else the planner must look first.
-    pub(super) async fn last_attempt(&self, ino: Ino) -> Result<Option<Progress>> {
-        let facts = self.store().read(|rows| {
-            let Some(attempt) = rows.attempt(ino)? else { return Ok(None) };
-            let directory = rows.remote_path(0, attempt.parent)?;
-            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), rows.view(ino, 0, Which::Remote)?)))
-        })?;
-        let Some((path, before)) = facts else { return Ok(None) };
-        let mut there = None;
-        if let Some(path) = &path {
-            if self.guard.is_busy(path) {
-                return Ok(Some(Progress::Busy));
-            }
-            there = self.look(&Place::at(path.clone())).await?;
-        }
-        self.store().write(|tx| {
-            if tx.view(ino, 0, Which::Remote)? != before {
-                return Ok(Some(Progress::Went));
-            }
-            let known = match &path {
-                Some(path) => tx.at_remote_path(0, path)?,
-                None => None,
-            };
-            let news = there.is_some_and(|entry| before.is_none_or(|view| view.version != entry.version));
-            if news && known.is_none_or(|known| known == ino) {
-                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
-                return Ok(Some(Progress::Busy));
-            }
-            tx.set_attempt(ino, None)?;
-            Ok(None)
-        })
-    }
-
-    /// Whether the remote's content is what we last sent without hearing of it.
-    pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
-        use futures_util::StreamExt;
-        let Some(Attempt { size, sha256, .. }) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
-        let Some(version) = view.version.as_ref().filter(|_| size == view.size) else { return Ok(false) };
-        let mut sum = Sha256::new();
-        if size > 0 {
-            let place = self.place(ino)?;
-            let mut stream = match self.remote().read(&place, version, 0..size).await {
-                Err(e) if e.kind == Kind::Changed => return Ok(false),
-                other => other?,
-            };
-            while let Some(chunk) = stream.next().await {
-                sum.update(&chunk?);
-            }
-        }
-        Ok(sum.finalize()[..] == sha256[..])
     }
 
     async fn transfer(
