@@ -1,0 +1,77 @@
+//! Attempts whose answer was lost: what was sent is noted before, and what the remote shows later is compared with the note.
+
+use super::Shared;
+use super::goal::Goal;
+use super::operate::Progress;
+use crate::error::{Kind, Result};
+use crate::model::Ino;
+use crate::remote::{Body, Place};
+use crate::store::{Attempt, View, Which};
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+
+/// Contents up to this size are remembered by their hash while they are sent, bytes.
+const ATTEMPT_BYTES_MAX: u64 = 8 << 20;
+
+/// A note of content that goes to `goal`.
+pub(super) fn content_of(goal: &Goal, body: &Body) -> Result<Attempt> {
+    let sha256 = match body.size() {
+        size if size <= ATTEMPT_BYTES_MAX => Sha256::digest(body.read(0..size)?).to_vec(),
+        _ => Vec::new(),
+    };
+    Ok(Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) })
+}
+
+impl Shared {
+    /// Finds out what became of the last attempt, if its answer was lost: what it sent is known by a note that the next
+    /// attempt replaces. `None` where it left nothing; else the planner must look first.
+    pub(super) async fn last_attempt(&self, ino: Ino) -> Result<Option<Progress>> {
+        let facts = self.store().read(|rows| {
+            let Some(attempt) = rows.attempt(ino)? else { return Ok(None) };
+            let directory = rows.remote_path(0, attempt.parent)?;
+            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), rows.view(ino, 0, Which::Remote)?)))
+        })?;
+        let Some((path, before)) = facts else { return Ok(None) };
+        let mut there = None;
+        if let Some(path) = &path {
+            if self.guard.is_busy(path) {
+                return Ok(Some(Progress::Busy));
+            }
+            there = self.look(&Place::at(path.clone())).await?;
+        }
+        self.store().write(|tx| {
+            if tx.view(ino, 0, Which::Remote)? != before {
+                return Ok(Some(Progress::Went));
+            }
+            let known = match &path {
+                Some(path) => tx.at_remote_path(0, path)?,
+                None => None,
+            };
+            let news = there.is_some_and(|entry| before.is_none_or(|view| view.version != entry.version));
+            if news && known.is_none_or(|known| known == ino) {
+                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
+                return Ok(Some(Progress::Busy));
+            }
+            tx.set_attempt(ino, None)?;
+            Ok(None)
+        })
+    }
+
+    /// Whether the remote's content is what we last sent without hearing of it.
+    pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
+        let Some(Attempt { size, sha256, .. }) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
+        let Some(version) = view.version.as_ref().filter(|_| size == view.size) else { return Ok(false) };
+        let mut sum = Sha256::new();
+        if size > 0 {
+            let place = self.place(ino)?;
+            let mut stream = match self.remote().read(&place, version, 0..size).await {
+                Err(e) if e.kind == Kind::Changed => return Ok(false),
+                other => other?,
+            };
+            while let Some(chunk) = stream.next().await {
+                sum.update(&chunk?);
+            }
+        }
+        Ok(sum.finalize()[..] == sha256[..])
+    }
+}
