@@ -4,9 +4,11 @@ mod check;
 mod connect;
 mod mounting;
 mod parts;
+mod pins;
 mod service;
 mod worker;
 
 pub use mounting::hooks;
-pub use parts::{Bound, DATABASE, Ground, Running, Start, pinned, power_lost};
+pub use parts::{Bound, DATABASE, Ground, Running, Start, power_lost};
+pub use pins::Pins;
 pub use worker::{is_first, listeners, runtime, serve};

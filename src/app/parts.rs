@@ -1,12 +1,12 @@
 //! Puts the parts of one drive together, in the order that recovery needs.
 
+use super::pins::Pins;
 use crate::cache::Cache;
 use crate::drive::{self, Drive, DriveSettings, Recovered};
 use crate::error::{Context, Result};
 use crate::events::Wants;
 use crate::fetch::Fetcher;
 use crate::journal::Journal;
-use crate::model::Ino;
 use crate::remote::{ChangeFeed, Remote};
 use crate::space::Space;
 use crate::store::Store;
@@ -61,6 +61,7 @@ pub struct Running {
     pub fetcher: Arc<Fetcher>,
     pub space: Arc<Space>,
     pub wants: Arc<Wants>,
+    pub pins: Arc<Pins>,
     pub recovered: Recovered,
 }
 
@@ -115,8 +116,7 @@ impl Running {
             },
         };
         let drive = Drive::new(parts, start.first)?;
-        let pins = pinned(&store)?;
-        cache.set_pinned(pins)?;
+        let pins = Pins::start(store.clone(), cache.clone(), fetcher.clone(), wants.clone())?;
         let sync_parts = SyncParts {
             store: store.clone(),
             journal: journal.clone(),
@@ -127,28 +127,8 @@ impl Running {
             wants: wants.clone(),
         };
         let sync = Sync::start(sync_parts, settings, inbox, listen);
-        Ok(Running { drive, sync, store, cache, journal, fetcher, space, wants, recovered })
+        Ok(Running { drive, sync, store, cache, journal, fetcher, space, wants, pins, recovered })
     }
-}
-
-/// The inodes whose blocks are never evicted: those pinned and all below pinned directories.
-pub fn pinned(store: &Store) -> Result<std::collections::HashSet<Ino>> {
-    store.read(|rows| {
-        let mut found = std::collections::HashSet::new();
-        let mut next = rows.pins()?;
-        while let Some(ino) = next.pop() {
-            if found.insert(ino) {
-                let mut after = 0;
-                loop {
-                    let entries = rows.entries(ino, after, 1000)?;
-                    let Some(last) = entries.last() else { break };
-                    after = last.cookie;
-                    next.extend(entries.iter().map(|e| e.ino));
-                }
-            }
-        }
-        Ok(found)
-    })
 }
 
 /// Whether the machine was restarted since `state_dir` was last used: the kernel's boot id is kept beside the state.

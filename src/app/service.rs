@@ -1,14 +1,14 @@
 //! What a running mount answers on its control socket.
 
-use super::parts::{Running, pinned};
+use super::parts::Running;
+use super::pins::at_and_below;
 use crate::control::{
     CheckReport, Conflict, Failed, LIST_MAX, LastError, Pinned, Saved, Service, Status, Sweep, Time, Upload,
 };
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Sink, Target};
 use crate::model::{FileKind, Ino, Name};
-use crate::remote::{Meter, Place};
-use crate::store::{Content, Rows, Which};
+use crate::remote::Meter;
+use crate::store::Rows;
 use async_trait::async_trait;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -71,71 +71,20 @@ impl MountService {
                     return Err(Error::new(Kind::NotFound, format!("{} is not pinned", path.display())));
                 }
                 running.store.write(|tx| tx.set_pin(ino, pin))?;
-                running.cache.set_pinned(pinned(&running.store)?)?;
-                let mut files = Vec::new();
-                running.store.read(|rows| below(rows, ino, &mut files))?;
-                Ok(files)
+                running.pins.changed()?;
+                running.store.read(|rows| {
+                    let mut files = Vec::new();
+                    for ino in at_and_below(rows, vec![ino])? {
+                        if rows.node(ino)?.kind == FileKind::File {
+                            files.push(ino);
+                        }
+                    }
+                    Ok(files)
+                })
             })
             .await?;
-        let mut answer = Pinned { files: found.len() as u64, missing_bytes: 0 };
-        if !pin {
-            return Ok(answer);
-        }
-        let mut missing = Vec::new();
-        for ino in found {
-            if let Some(target) = self.running.target(ino)? {
-                let Sink::Cache(file) = &target.sink else { continue };
-                let bytes: u64 = file.missing(0..target.size).iter().map(|r| r.end - r.start).sum();
-                answer.missing_bytes += bytes;
-                if bytes > 0 {
-                    missing.push(target);
-                }
-            }
-        }
-        let fetcher = self.running.fetcher.clone();
-        tokio::spawn(async move {
-            for target in missing {
-                if let Err(e) = fetcher.bring(&target, 0..target.size).await {
-                    tracing::warn!("fetch a pinned file: {e}");
-                }
-            }
-        });
-        Ok(answer)
-    }
-}
-
-/// The regular files at and below `ino`.
-fn below(rows: &Rows<'_>, ino: Ino, files: &mut Vec<Ino>) -> Result<()> {
-    let mut next = vec![ino];
-    while let Some(ino) = next.pop() {
-        match rows.node(ino)?.kind {
-            FileKind::File => files.push(ino),
-            FileKind::Directory => {
-                let mut after = 0;
-                loop {
-                    let entries = rows.entries(ino, after, 1000)?;
-                    let Some(last) = entries.last() else { break };
-                    after = last.cookie;
-                    next.extend(entries.iter().map(|e| e.ino));
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-impl Running {
-    /// A clean file, as it is fetched; `None` for what is dirty or has no content.
-    fn target(&self, ino: Ino) -> Result<Option<Target>> {
-        let found = self
-            .store
-            .read(|rows| Ok((rows.node(ino)?, rows.remote_path(0, ino)?, rows.view(ino, 0, Which::Remote)?)))?;
-        let (node, Some(path), view) = found else { return Ok(None) };
-        let Content::Version(version) = node.content else { return Ok(None) };
-        let file = self.cache.file(ino, &version, node.size)?;
-        let place = Place { path, id: view.and_then(|v| v.id) };
-        Ok(Some(Target { ino, version, size: node.size, place, sink: Sink::Cache(file) }))
+        let missing_bytes = if pin { self.running.pins.missing_bytes(&found)? } else { 0 };
+        Ok(Pinned { files: found.len() as u64, missing_bytes })
     }
 }
 

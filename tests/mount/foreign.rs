@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use crate::support::drive::{Drive, fake};
-use crate::support::wait_for;
+use crate::support::{posix, wait_for};
 use crate::{Cloud, assert_holds, names, noise};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -102,4 +102,34 @@ fn an_edit_here_wins_over_a_delete_there() {
     mount.wait_saved();
     let kept = cloud.names().into_iter().any(|name| fs::read(cloud.at(name)).unwrap() == b"mine");
     assert!(kept, "on the remote: {:?}", cloud.names());
+}
+
+#[test]
+fn what_is_pinned_stays_here_also_when_another_client_changes_it() {
+    if fake() {
+        return;
+    }
+    let cloud = Cloud::new();
+    fs::create_dir(cloud.at("kept")).unwrap();
+    fs::write(cloud.at("kept/f"), noise(300_000, 1)).unwrap();
+    let drive = quick(&cloud);
+    let mount = drive.mount();
+    let cached = |name: &str, bytes: u64| {
+        let file = mount.at(name);
+        wait_for(SOON, "the pinned bytes", || {
+            let told = posix::xattr(&file, "user.fourwheel.cached").ok()?;
+            (told == bytes.to_string().as_bytes()).then_some(())
+        });
+    };
+    let pinned = drive.command(&["pin", mount.at("kept").to_str().unwrap()]).output().unwrap();
+    assert!(pinned.status.success(), "{pinned:?}");
+    cached("kept/f", 300_000);
+
+    fs::write(cloud.at("kept/new"), noise(400_000, 2)).unwrap();
+    fs::rename(cloud.at("kept/new"), cloud.at("kept/f")).unwrap();
+    fs::write(cloud.at("kept/later"), noise(100_000, 3)).unwrap();
+    wait_for(SOON, "the new file", || mount.at("kept/later").exists().then_some(()));
+    cached("kept/f", 400_000);
+    cached("kept/later", 100_000);
+    assert_holds(mount.at("kept/f"), &noise(400_000, 2));
 }
