@@ -424,3 +424,34 @@ fn the_documents_list_what_the_program_has() {
         std::fs::write(&path, text).unwrap();
     }
 }
+
+#[test]
+fn each_claim_of_the_semantics_names_its_test() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut known = String::new();
+    let mut next = vec![top.join("tests")];
+    while let Some(dir) = next.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.extension() {
+                None if entry.is_dir() => next.push(entry),
+                Some(extension) if extension == "rs" => known.push_str(&std::fs::read_to_string(entry).unwrap()),
+                _ => {}
+            }
+        }
+    }
+    let text = std::fs::read_to_string(top.join("src/doc/semantics.md")).unwrap();
+    let named =
+        |word: &str| known.contains(&format!("\nfn {word}(")) || top.join("scripts/trials").join(word).is_file();
+    let mut claims = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() >= 4).filter(|line| {
+        !["call", "a program saves by", "here", "what happens"]
+            .iter()
+            .any(|head| line.starts_with(&format!("| {head} |")))
+    }) {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let words: Vec<&str> = last.split('`').skip(1).step_by(2).filter(|word| !word.contains(' ')).collect();
+        assert!(last.contains("the same") || words.iter().any(|word| named(word)), "no test is named: {row}");
+        claims += 1;
+    }
+    assert!(claims > 30, "{claims}");
+}
