@@ -404,6 +404,37 @@ fn an_empty_new_file_gives_way_to_what_the_remote_has() {
     });
 }
 
+/// A delete and a new file of that name are one new version of the same remote file, whichever the planner meets first.
+#[test]
+fn the_successor_of_a_deleted_file_is_its_next_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::new(everything(), Arc::new(RealClock)));
+    let flaky = Flaky::new(memory.clone(), |_, _| Fault::None);
+    let remote: Arc<dyn Remote> = flaky.clone();
+    let runtime = new_runtime();
+    runtime.block_on(async {
+        let running = start(dir.path(), &remote, true);
+        let mut number = 2;
+        let write = async |number: &mut u64, text: String| {
+            let (access, name) = (Access { write: true, truncate: false }, Name::new(b"f").unwrap());
+            let made = running.drive.create(caller(number), Ino::ROOT, &name, 0o644, access, true).get().await;
+            let (attr, opened) = made.unwrap();
+            running.drive.write(attr.ino, 0, text.as_bytes()).get().await.unwrap();
+            running.drive.release(attr.ino, opened.fh);
+        };
+        write(&mut number, "0".into()).await;
+        quiet(&running).await;
+        for n in 1..=20 {
+            let unlinked = running.drive.unlink(caller(&mut number), Ino::ROOT, &Name::new(b"f").unwrap());
+            unlinked.get().await.unwrap();
+            write(&mut number, n.to_string()).await;
+            quiet(&running).await;
+        }
+        assert_eq!(files(&memory), BTreeMap::from([("f".to_owned(), b"20".to_vec())]));
+        assert_eq!(flaky.count(Call::Remove), 0, "the remote's file kept its identity");
+    });
+}
+
 /// What is between the drive and the account.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
