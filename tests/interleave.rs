@@ -435,6 +435,139 @@ fn the_successor_of_a_deleted_file_is_its_next_version() {
     });
 }
 
+/// Runs `act` on saved files while the answers of the calls that `loses` names are lost, some of them or all; what both sides
+/// have in the end.
+fn after_lost_answers(
+    saved: &[(&str, &str)],
+    lost: Call,
+    loses: impl Fn(u64) -> bool + Send + Sync + 'static,
+    act: impl AsyncFnOnce(&Running, &mut u64),
+) -> BTreeMap<String, Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    let capabilities = Capabilities { case_sensitive: true, ..nothing() };
+    let memory = Arc::new(Memory::new(capabilities, Arc::new(RealClock)));
+    let runtime = new_runtime();
+    for (path, text) in saved {
+        if let Some((folder, _)) = path.split_once('/') {
+            // Made once for all files in it.
+            let _ =
+                runtime.block_on(memory.mkdir(&Place::at(fourwheel::model::RemotePath::new(folder)), &Meta::default()));
+        }
+        memory.write_file(path, text.as_bytes().to_vec()).unwrap();
+    }
+    let remote: Arc<dyn Remote> = Flaky::new(memory.clone(), move |call, n| match call == lost && loses(n) {
+        true => Fault::After(Error::new(Kind::Unavailable, "the answer is lost")),
+        false => Fault::None,
+    });
+    runtime.block_on(async {
+        let running = start(dir.path(), &remote, true);
+        assert_eq!(tree(&running).await.len(), saved.len());
+        let mut number = 2;
+        act(&running, &mut number).await;
+        for _ in 0..100 {
+            quiet(&running).await;
+            if tree(&running).await == files(&memory) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(tree(&running).await, files(&memory));
+        let faults = running.store.check().unwrap();
+        assert!(faults.is_empty(), "{faults:?}");
+        files(&memory)
+    })
+}
+
+async fn rename(running: &Running, number: &mut u64, from: &str, to: &str, mode: RenameMode) {
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    let done = running.drive.rename(caller(number), Ino::ROOT, &name(from), Ino::ROOT, &name(to), mode);
+    done.get().await.unwrap();
+}
+
+/// Long enough for the call to be made, and for another look at the directory.
+async fn meanwhile(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+fn holds(files: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn an_exchange_whose_answers_are_lost_is_an_exchange() {
+    for lost in 0..6 {
+        let found = after_lost_answers(
+            &[("a", "A"), ("b", "B")],
+            Call::Rename,
+            move |n| n == lost,
+            async |running, n| {
+                rename(running, n, "a", "b", RenameMode::Exchange).await;
+            },
+        );
+        assert_eq!(found, holds(&[("a", "B"), ("b", "A")]), "answer {lost}");
+    }
+}
+
+#[test]
+fn a_moved_directory_can_move_again_and_back_and_go_after_lost_answers() {
+    for delay in [0, 10, 60] {
+        let saved = [("q/f", "F")];
+        let moved = |to: &'static str| {
+            after_lost_answers(
+                &saved,
+                Call::Rename,
+                |n| n < 3,
+                async |running, n| {
+                    rename(running, n, "q", "r", RenameMode::Replace).await;
+                    meanwhile(delay).await;
+                    rename(running, n, "r", to, RenameMode::Replace).await;
+                },
+            )
+        };
+        assert_eq!(moved("q"), holds(&[("q/f", "F")]), "delay {delay}");
+        assert_eq!(moved("s"), holds(&[("s/f", "F")]), "delay {delay}");
+        let gone = after_lost_answers(
+            &saved,
+            Call::Rename,
+            |n| n < 3,
+            async |running, n| {
+                rename(running, n, "q", "r", RenameMode::Replace).await;
+                meanwhile(delay).await;
+                let (r, f) = (Name::new(b"r").unwrap(), Name::new(b"f").unwrap());
+                let directory = running.drive.lookup(Ino::ROOT, &r).get().await.unwrap().ino;
+                running.drive.unlink(caller(n), directory, &f).get().await.unwrap();
+                running.drive.rmdir(caller(n), Ino::ROOT, &r).get().await.unwrap();
+            },
+        );
+        assert_eq!(gone, holds(&[]), "delay {delay}");
+    }
+}
+
+#[test]
+fn a_save_over_a_moved_file_is_the_last_word_after_lost_answers() {
+    for delay in [0, 10, 60] {
+        for call in [Call::Rename, Call::Put] {
+            let found = after_lost_answers(
+                &[("f", "old")],
+                call,
+                |n| n < 2,
+                async |running, n| {
+                    rename(running, n, "f", "g", RenameMode::Replace).await;
+                    meanwhile(delay).await;
+                    let (access, name) = (Access { write: true, truncate: false }, Name::new(b"t").unwrap());
+                    let made = running.drive.create(caller(n), Ino::ROOT, &name, 0o644, access, true).get().await;
+                    let (attr, opened) = made.unwrap();
+                    running.drive.write(attr.ino, 0, b"new").get().await.unwrap();
+                    running.drive.release(attr.ino, opened.fh);
+                    meanwhile(delay).await;
+                    rename(running, n, "t", "g", RenameMode::Replace).await;
+                },
+            );
+            assert_eq!(found, holds(&[("g", "new")]), "{call:?}, delay {delay}");
+        }
+    }
+}
+
 /// What is between the drive and the account.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {

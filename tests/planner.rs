@@ -19,6 +19,8 @@ struct World {
     remote: Option<Side>,
     /// Whether what was written here was sent, and no answer was heard.
     attempted: bool,
+    /// Whether a move of it was asked for, and no answer was heard.
+    moving: bool,
     aside: Vec<u8>,
 }
 
@@ -74,6 +76,7 @@ fn step_with(world: &World, local_only: bool) -> Step {
         base: base.as_ref(),
         remote: remote.as_ref(),
         attempted: world.attempted,
+        moving: world.moving,
         local_only,
     })
 }
@@ -91,6 +94,7 @@ fn apply(world: &mut World, step: Step) {
                 world.base = world.remote;
             }
         }
+        Step::Locate => world.moving = false,
         Step::Restore => {
             world.local = world.remote.map(|side| (side, false));
             world.base = world.remote;
@@ -138,7 +142,8 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
     for base in sides() {
         for remote in sides() {
             for side in sides() {
-                for (dirty, attempted) in [(false, false), (true, false), (false, true), (true, true)] {
+                for n in 0..8 {
+                    let (dirty, attempted, moving) = (n & 1 != 0, n & 2 != 0, n & 4 != 0);
                     let local = side.map(|side| (side, dirty));
                     // A clean content is one that both sides agreed on.
                     if let (Some((side, false)), base) = (local, base)
@@ -146,7 +151,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                     {
                         continue;
                     }
-                    let start = World { local, base, remote, attempted, aside: vec![] };
+                    let start = World { local, base, remote, attempted, moving, aside: vec![] };
                     let mut world = start.clone();
                     let mut steps = 0;
                     loop {
@@ -156,7 +161,7 @@ fn every_start_converges_and_keeps_what_the_user_wrote() {
                         }
                         apply(&mut world, step);
                         steps += 1;
-                        assert!(steps <= 5, "no progress from {start:?}: {world:?} wants {step:?}");
+                        assert!(steps <= 6, "no progress from {start:?}: {world:?} wants {step:?}");
                     }
                     if world.local.is_some() {
                         let local = world.local.map(|(side, _)| side);
@@ -197,6 +202,7 @@ fn a_new_file_of_a_local_only_name_is_left_alone() {
         base: None,
         remote: None,
         attempted: false,
+        moving: false,
         aside: vec![],
     };
     assert_eq!(step_of(&world), Step::Make);

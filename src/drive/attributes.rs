@@ -156,15 +156,18 @@ impl Drive {
             }
         }
         let staged = self.parts().journal.get(ino).map(|s| s.size_and_mtime());
+        let settings = &self.parts().settings;
         let (node, named) = self.store().write(|tx| {
             let mut node = tx.node(ino)?;
             if let Some(mode) = change.mode {
                 node.mode = mode & 0o7777;
             }
             if change.uid.is_some() || change.gid.is_some() {
-                let attr = self.attr(&node, true);
-                node.uid = change.uid.unwrap_or(attr.uid);
-                node.gid = change.gid.unwrap_or(attr.gid);
+                // Both are kept from the first change on.
+                let nobody = node.uid == u32::MAX;
+                let (uid, gid) = if nobody { (settings.uid, settings.gid) } else { (node.uid, node.gid) };
+                node.uid = change.uid.unwrap_or(uid);
+                node.gid = change.gid.unwrap_or(gid);
             }
             if let Some((size, mtime)) = staged {
                 (node.size, node.times.mtime_ns) = (size, mtime);

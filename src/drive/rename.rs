@@ -137,7 +137,14 @@ fn may_replace(tx: &Tx<'_>, source: &Node, target: &Node, name: &Name) -> Result
 /// history live on, and a save by temporary file costs one upload and no delete.
 fn take_place(tx: &mut Tx<'_>, source: &Node, target: &Node) -> Result<()> {
     let new = tx.view(source.ino, 0, Which::Remote)?.is_none() && tx.view(source.ino, 0, Which::Base)?.is_none();
-    if new && source.kind == FileKind::File && target.kind == FileKind::File {
+    // What is on its way to the remote is noted under the inode that it was begun for; the planner does the rest later.
+    let quiet = |tx: &Tx<'_>, ino| Ok::<_, Error>(tx.attempt(ino)?.is_none() && tx.moving(ino)?.is_none());
+    if new
+        && quiet(tx, source.ino)?
+        && quiet(tx, target.ino)?
+        && source.kind == FileKind::File
+        && target.kind == FileKind::File
+    {
         tx.hand_over_views(target.ino, source.ino)?;
     }
     Ok(())

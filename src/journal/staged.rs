@@ -9,7 +9,7 @@ use crate::sys::{DiskFile, Open};
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The unit in which the local disk gives space.
@@ -77,7 +77,7 @@ impl Staged {
 
     /// Takes over the charge of a file that was renamed in: what counts is its valid pages.
     pub(super) fn take_over(&self, allocated: u64) {
-        let charged = lock(&self.state).charged.total();
+        let charged = self.state().charged.total();
         if allocated > charged {
             self.shared.space.released(allocated - charged);
         } else {
@@ -87,7 +87,13 @@ impl Staged {
 
     /// Goes on with a log found after a crash.
     pub(super) fn set_log(&self, log: Log) {
-        lock(&self.state).log = Some(log);
+        self.state().log = Some(log);
+    }
+
+    /// Held, the store may be written; never the other way round.
+    fn state(&self) -> MutexGuard<'_, State> {
+        debug_assert!(!crate::sys::Writing::goes_on(), "inode {}: a staged file is locked before the store", self.ino);
+        lock(&self.state)
     }
 
     /// The inode.
@@ -97,14 +103,14 @@ impl Staged {
 
     /// The file's size in bytes, and its mtime in nanoseconds since 1970.
     pub fn size_and_mtime(&self) -> (u64, i64) {
-        let state = lock(&self.state);
+        let state = self.state();
         (state.size, state.mtime_ns)
     }
 
     /// Runs `work` with size and mtime as they are, and keeps them so until it returns; `None` once the file has left the
     /// journal. `work` may write to the store and must not call this file.
     pub fn with_facts<T>(&self, work: impl FnOnce(u64, i64) -> Result<T>) -> Result<Option<T>> {
-        let state = lock(&self.state);
+        let state = self.state();
         if state.retired {
             return Ok(None);
         }
@@ -114,35 +120,35 @@ impl Staged {
 
     /// The header as it is now.
     pub fn header(&self) -> Header {
-        lock(&self.state).header.clone()
+        self.state().header.clone()
     }
 
     /// When something was last written, by the monotonic clock.
     pub fn last_write(&self) -> Duration {
-        lock(&self.state).last_write
+        self.state().last_write
     }
 
     /// Bytes that it takes on the local disk.
     pub fn disk_bytes(&self) -> u64 {
-        lock(&self.state).charged.total() + OVERHEAD_BYTES
+        self.state().charged.total() + OVERHEAD_BYTES
     }
 
     /// Valid bytes, for SEEK_DATA and the like.
     pub fn is_whole(&self) -> bool {
-        let state = lock(&self.state);
+        let state = self.state();
         state.present.contains(0..state.size)
     }
 
     /// The parts of `range`, within the size, that must be fetched from the base version.
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
-        let state = lock(&self.state);
+        let state = self.state();
         state.present.missing(range.start.min(state.size)..range.end.min(state.size))
     }
 
     /// Reads up to `len` bytes at `offset`; short at the end of the file. `None`: some of it must be fetched first.
     pub fn read(&self, offset: u64, len: usize) -> Result<Option<Vec<u8>>> {
         let end = {
-            let state = lock(&self.state);
+            let state = self.state();
             if state.retired {
                 return Err(Journal::stale(self.ino));
             }
@@ -207,7 +213,7 @@ impl Staged {
     /// `NoSpace`: nothing was written, wait for space and repeat. `Stale`: look for the staged file again. On return the bytes
     /// survive the death of the process.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         let range = offset..offset + data.len() as u64;
         let grown = missing_pages(&state.charged, &range);
         let room = if grown > 0 { Some(self.shared.space.reserve(grown)?) } else { None };
@@ -227,7 +233,7 @@ impl Staged {
 
     /// Sets the size; what is added reads as zeros.
     pub fn truncate(&self, size: u64) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         self.begin(&mut state)?;
         let doing = || format!("truncate inode {}", self.ino);
         if size < state.size {
@@ -256,7 +262,7 @@ impl Staged {
 
     /// Makes a range read as zeros and gives its space back; the size stays.
     pub fn punch(&self, range: Range<u64>) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         let range = range.start.min(state.size)..range.end.min(state.size);
         if range.is_empty() {
             return Ok(());
@@ -277,7 +283,7 @@ impl Staged {
 
     /// Stores bytes of the base version where nothing newer is. Neither mtime nor generation changes.
     pub fn fill(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Ok(());
         }
@@ -300,7 +306,7 @@ impl Staged {
 
     /// Sets the mtime that a program asked for.
     pub fn set_mtime(&self, mtime_ns: i64) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Err(Journal::stale(self.ino));
         }
@@ -312,7 +318,7 @@ impl Staged {
 
     /// Writes the mtime that the mount shows to the file, for recovery.
     pub fn settle_mtime(&self) -> Result<()> {
-        let state = lock(&self.state);
+        let state = self.state();
         if state.retired {
             return Ok(());
         }
@@ -324,7 +330,7 @@ impl Staged {
         self.settle_mtime()?;
         let doing = || format!("sync inode {}", self.ino);
         self.file.sync().context(doing())?;
-        let state = lock(&self.state);
+        let state = self.state();
         if state.retired {
             return Ok(());
         }
@@ -339,7 +345,7 @@ impl Staged {
 
     /// Names another path in the header (after a rename).
     pub fn set_path(&self, path: &[u8]) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Ok(());
         }
@@ -356,7 +362,7 @@ impl Staged {
     pub fn seek(&self, offset: u64, data: bool) -> Option<u64> {
         use std::os::fd::AsRawFd;
         let (size, whole) = {
-            let state = lock(&self.state);
+            let state = self.state();
             (state.size, state.present.contains(0..state.size))
         };
         if offset >= size {
@@ -378,7 +384,7 @@ impl Staged {
 
     /// Takes the content as it is now for an upload. `Unavailable`: not all of it is here yet (a fill runs).
     pub fn snapshot(self: &Arc<Self>) -> Result<Snapshot> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Err(Journal::stale(self.ino));
         }
@@ -392,7 +398,7 @@ impl Staged {
 
     /// The generation of the bytes as they are now.
     pub fn generation(&self) -> u64 {
-        lock(&self.state).header.generation
+        self.state().header.generation
     }
 
     /// Whether an upload of `generation` may be resumed: the bytes are still of it. Marks it as being read.
@@ -412,7 +418,7 @@ impl Staged {
         take: impl FnOnce(Leaving<'_>) -> bool,
         forget: impl FnOnce(),
     ) -> Result<Confirmed> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Ok(Confirmed::Gone);
         }
@@ -438,7 +444,7 @@ impl Staged {
 
     /// Names another base: the remote now holds `base`, while newer bytes wait here.
     pub fn rebase(&self, base: Option<Base>) -> Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.retired {
             return Ok(());
         }

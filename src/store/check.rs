@@ -25,6 +25,7 @@ impl Rows<'_> {
                 "what was sent belongs to no inode",
                 "SELECT count(*) FROM attempts WHERE ino NOT IN (SELECT ino FROM nodes)",
             ),
+            ("what is moved is no inode", "SELECT count(*) FROM moves WHERE ino NOT IN (SELECT ino FROM nodes)"),
             ("a view belongs to no inode", "SELECT count(*) FROM views WHERE ino NOT IN (SELECT ino FROM nodes)"),
             (
                 "two inodes are at one place of the remote",

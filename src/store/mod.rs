@@ -123,6 +123,7 @@ impl Store {
     /// Runs `work` as one transaction: all of it happens, or, if it fails, nothing. Its events go out after the commit.
     pub fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         let connection = lock(&self.writer);
+        let writing = crate::sys::Writing::begin();
         connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let mut tx = Tx::new(&connection);
         let answer = work(&mut tx).and_then(|answer| tx.settle().map(|()| answer));
@@ -134,6 +135,7 @@ impl Store {
                     return Err(failed(e));
                 }
                 drop(connection);
+                drop(writing);
                 if !events.is_empty()
                     && let Some(listener) = self.listener.get()
                 {
@@ -160,7 +162,8 @@ impl Store {
                 || tx.view(ino, 0, Which::Remote)?.is_some()
                 || tx.view(ino, 0, Which::Base)?.is_some()
                 // On its way to the remote: once it is there it must be deleted there.
-                || tx.attempt(ino)?.is_some();
+                || tx.attempt(ino)?.is_some()
+                || tx.moving(ino)?.is_some();
             if !needed {
                 tx.remove_node(ino)?;
             }

@@ -380,6 +380,20 @@ impl<'c> Rows<'c> {
         })
     }
 
+    /// Where on the remote an inode is being moved to, and nothing was heard of it yet: directory and name.
+    pub fn moving(&self, ino: Ino) -> Result<Option<(Ino, String)>> {
+        self.one("SELECT parent, name FROM moves WHERE ino = ?", [ino.get() as i64], |row| {
+            Ok((ino_of(row.get(0)?)?, row.get(1)?))
+        })
+    }
+
+    /// The inode that is being moved to this place.
+    pub fn moving_to(&self, parent: Ino, name: &str) -> Result<Option<Ino>> {
+        self.one("SELECT ino FROM moves WHERE parent = ? AND name = ?", (parent.get() as i64, name), |row| {
+            ino_of(row.get(0)?)
+        })
+    }
+
     /// The inode that was being sent to this place, is there (or anywhere on the remote) in no view, and was deleted or moved
     /// here since.
     pub fn stray_attempt(&self, parent: Ino, name: &str, shown: &Name) -> Result<Option<Ino>> {
@@ -485,6 +499,9 @@ impl<'c> Rows<'c> {
             return Ok(false);
         }
         let Some(node) = self.find_node(ino)? else { return Ok(false) };
+        if self.moving(ino)?.is_some() {
+            return Ok(true);
+        }
         let base = self.view(ino, 0, Which::Base)?;
         let remote = self.view(ino, 0, Which::Remote)?;
         let Some((parent, name)) = self.place(ino)? else {

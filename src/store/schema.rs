@@ -7,7 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The layout written by this program (`PRAGMA user_version`).
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// New in layout 2.
+const MOVES: &str = "CREATE TABLE moves(ino INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name TEXT NOT NULL);";
 
 const TABLES: &str = "
 CREATE TABLE nodes(
@@ -63,12 +66,16 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
         VERSION => Ok(()),
         0 => {
             let root = format!(
-                "BEGIN IMMEDIATE; {TABLES}
+                "BEGIN IMMEDIATE; {TABLES} {MOVES}
                  INSERT INTO nodes VALUES(1, 1, {}, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 1, 0, 0);
                  PRAGMA user_version = {VERSION}; COMMIT;",
                 0o755
             );
             connection.execute_batch(&root).map_err(failed)
+        }
+        1 => {
+            let upgrade = format!("BEGIN IMMEDIATE; {MOVES} PRAGMA user_version = {VERSION}; COMMIT;");
+            connection.execute_batch(&upgrade).map_err(failed)
         }
         newer if newer > VERSION => Err(Error::new(
             Kind::Config,

@@ -162,6 +162,7 @@ impl<'c> Tx<'c> {
             "DELETE FROM failures WHERE ino = ?",
             "DELETE FROM sessions WHERE ino = ?",
             "DELETE FROM attempts WHERE ino = ?",
+            "DELETE FROM moves WHERE ino = ?",
             "DELETE FROM pins WHERE ino = ?",
             "DELETE FROM conflicts WHERE ino = ?",
         ] {
@@ -279,6 +280,18 @@ impl<'c> Tx<'c> {
                 )
                 .map(drop),
             None => self.run("DELETE FROM attempts WHERE ino = ?", [ino.get() as i64]).map(drop),
+        }
+    }
+
+    /// Notes that an inode is being moved on the remote to a place, or (`None`) that it is known where it is.
+    pub fn set_move(&mut self, ino: Ino, to: Option<(Ino, &str)>) -> Result<()> {
+        self.touched.insert(ino);
+        match to {
+            Some((parent, name)) => {
+                let values = (ino.get() as i64, parent.get() as i64, name);
+                self.run("INSERT OR REPLACE INTO moves VALUES(?, ?, ?)", values).map(drop)
+            }
+            None => self.run("DELETE FROM moves WHERE ino = ?", [ino.get() as i64]).map(drop),
         }
     }
 

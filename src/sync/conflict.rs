@@ -102,21 +102,29 @@ impl Shared {
     pub(super) async fn inquire(&self, ino: Ino) -> Result<Progress> {
         let (attempt, view) = self.store().read(|rows| Ok((rows.attempt(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         let Some(attempt) = attempt else { return Ok(Progress::Went) };
-        let Some(view) = view else {
-            let parent = self.store().read(|rows| rows.remote_path(0, attempt.parent))?;
-            if let Some(parent) = parent {
-                let path = parent.join(&attempt.name);
-                if self.guard.is_busy(&path) {
-                    return Ok(Progress::Busy);
-                }
-                self.look(&Place::at(path)).await?;
+        if let Some(parent) = self.store().read(|rows| rows.remote_path(0, attempt.parent))? {
+            let path = parent.join(&attempt.name);
+            if self.guard.is_busy(&path) {
+                return Ok(Progress::Busy);
             }
-            return self.store().write(|tx| {
-                if tx.view(ino, 0, Which::Remote)?.is_none() {
-                    tx.set_attempt(ino, None)?;
-                }
-                Ok(Progress::Went)
-            });
+            let there = self.look(&Place::at(path.clone())).await?;
+            let (now, known) =
+                self.store().read(|rows| Ok((rows.view(ino, 0, Which::Remote)?, rows.at_remote_path(0, &path)?)))?;
+            if now != view {
+                // Seen only now.
+                return Ok(Progress::Went);
+            }
+            let news = there.is_some_and(|entry| view.as_ref().is_none_or(|view| view.version != entry.version));
+            if news && known.is_none_or(|known| known == ino) {
+                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
+                return Ok(Progress::Busy);
+            }
+        }
+        let base = self.store().read(|rows| rows.view(ino, 0, Which::Base))?;
+        let Some(view) = view.filter(|view| base.is_none_or(|base| !base.same_content(view))) else {
+            // It never arrived.
+            self.store().write(|tx| tx.set_attempt(ino, None))?;
+            return Ok(Progress::Went);
         };
         let ours = match view.kind {
             FileKind::File => self.is_ours(ino, &view).await?,

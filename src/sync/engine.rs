@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use super::plan::{Facts, Step, plan};
-use super::queue::Queue;
+use super::queue::{Mark, Queue};
 use super::{Shared, SyncParts};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Want;
@@ -166,7 +166,7 @@ impl Sync {
                     again.insert(ino);
                     continue;
                 }
-                match self.ready(ino, hurried) {
+                match self.ready(ino, hurried, &mut queue) {
                     Ok(Ready::Go(step)) => {
                         busy.insert(ino);
                         let (shared, large) = (self.shared.clone(), large.clone());
@@ -273,12 +273,15 @@ impl Sync {
                         self.shared.settings.write_back.max(backoff / 4)
                     }
                     (_, Retry::Later) => e.retry_after.unwrap_or(backoff),
-                    (Kind::SignIn | Kind::QuotaFull, _) => backoff,
+                    (Kind::SignIn | Kind::QuotaFull | Kind::Denied, _) => backoff,
                     _ => REFUSED,
                 };
                 let reason = e.to_string();
                 tracing::warn!("inode {ino}: {reason}");
-                self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
+                // A file that went or was written meanwhile is no error that anybody need know of.
+                if !matches!(e.kind, Kind::Stale | Kind::Changed) {
+                    self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
+                }
                 let lasting = e.kind.retry() == Retry::Never
                     && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound);
                 if lasting {
@@ -287,15 +290,25 @@ impl Sync {
                         tracing::error!("note the failure of inode {ino}: {e}");
                     }
                 }
-                queue.put(ino, now + wait);
+                if matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound) {
+                    // What the failing call saw there is news: the plan is another one perhaps.
+                    queue.put(ino, now + wait);
+                    return;
+                }
+                // Unreadable rows change nothing here: the next look at the inode fails with the same error.
+                let mark = self.shared.store().read(|rows| mark(rows, ino)).unwrap_or_default();
+                queue.hold(ino, now + wait, mark);
             }
         }
     }
 
     /// What may be done for an inode now.
-    fn ready(&self, ino: Ino, hurried: bool) -> Result<Ready> {
+    fn ready(&self, ino: Ino, hurried: bool, queue: &mut Queue) -> Result<Ready> {
         let settings = &self.shared.settings;
         self.shared.store().read(|rows| {
+            if let Some(until) = queue.held(ino, self.shared.parts.clock.monotonic(), &mark(rows, ino)?) {
+                return Ok(Ready::NotBefore(until));
+            }
             let Some(node) = rows.find_node(ino)? else { return Ok(Ready::Nothing) };
             let place = rows.place(ino)?;
             let local_only =
@@ -307,11 +320,14 @@ impl Sync {
                 base: base.as_ref(),
                 remote: remote.as_ref(),
                 attempted: rows.attempt(ino)?.is_some(),
+                moving: rows.moving(ino)?.is_some(),
                 local_only,
             };
             let step = plan(&facts);
-            if step == Step::Nothing {
-                return Ok(Ready::Nothing);
+            match step {
+                Step::Nothing => return Ok(Ready::Nothing),
+                Step::Locate => return Ok(Ready::Go(step)),
+                _ => {}
             }
             // What the remote did to a file waits until whoever may write to it has closed it: then both sides are known.
             let held = step == Step::Take || (step == Step::Make && matches!(node.content, Content::Version(_)));
@@ -365,6 +381,11 @@ impl Sync {
         let at = last + quiet.min(QUIET_MAX);
         (at > now).then_some(at)
     }
+}
+
+fn mark(rows: &Rows<'_>, ino: Ino) -> Result<Mark> {
+    let Some(node) = rows.find_node(ino)? else { return Ok(None) };
+    Ok(Some((rows.place(ino)?, node.times.ctime_ns)))
 }
 
 async fn sleep(pause: Option<Duration>) {
@@ -425,6 +446,7 @@ async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>)
         Step::Forget => shared.forget(ino)?,
         Step::Remove => shared.remove(ino).await?,
         Step::Inquire => shared.inquire(ino).await?,
+        Step::Locate => shared.locate(ino).await?,
         Step::Restore => shared.restore(ino)?,
         Step::Make => shared.make(ino, large).await?,
         Step::Move => shared.relocate(ino).await?,

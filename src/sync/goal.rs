@@ -50,6 +50,10 @@ impl Shared {
         let Some(other) = rows.remote_child(0, goal.parent, &goal.raw)?.filter(|other| *other != ino) else {
             return Ok(Occupant::Nobody);
         };
+        if rows.moving(other)?.is_some() || rows.place(other)?.is_none() && rows.attempt(other)?.is_some() {
+            // Something of it is on its way: what the views say of it may be over.
+            return Ok(Occupant::Staying(other));
+        }
         let (base, view) = (rows.view(other, 0, Which::Base)?, rows.view(other, 0, Which::Remote)?);
         Ok(match (rows.place(other)?, base, view) {
             (None, Some(base), Some(view)) if base.same_content(&view) => Occupant::Leaving(other, Box::new(view)),

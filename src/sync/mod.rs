@@ -10,6 +10,7 @@ mod feed;
 mod goal;
 mod guard;
 mod listing;
+mod locate;
 mod names;
 mod observe;
 mod operate;

@@ -70,7 +70,14 @@ impl Observer<'_> {
             Some(ino) => Some(ino),
             None => tx.remote_child(0, parent, raw)?,
         };
+        // Of what our own move is on its way to or from nothing is believed before the planner has looked at both places.
+        if let Some(mover) = tx.moving_to(parent, raw)? {
+            return Ok(mover);
+        }
         let Some(ino) = known else { return self.appeared(tx, parent, raw, name, entry) };
+        if tx.moving(ino)?.is_some() {
+            return Ok(ino);
+        }
         let Some(old) = tx.view(ino, 0, Which::Remote)? else { return self.appeared(tx, parent, raw, name, entry) };
         if old.kind != entry.kind {
             self.absent(tx, ino)?;
@@ -285,6 +292,9 @@ impl Observer<'_> {
     /// The remote has this inode no longer, and that was confirmed. What is clean here goes too; what was written here stays
     /// and is made again.
     pub(super) fn absent(&self, tx: &mut Tx<'_>, ino: Ino) -> Result<()> {
+        if is_on_its_way(tx, ino)? {
+            return Ok(());
+        }
         for (child, _) in tx.remote_children(0, ino)? {
             self.absent(tx, child)?;
         }
@@ -368,6 +378,18 @@ impl Observer<'_> {
         }
         Err(crate::error::Error::new(crate::error::Kind::Exists, format!("too many entries are called \"{name}\"")))
     }
+}
+
+/// Whether an inode, or a directory above it, is being moved on the remote: where it was it is missed in vain.
+fn is_on_its_way(tx: &Tx<'_>, ino: Ino) -> Result<bool> {
+    let mut at = Some(ino);
+    while let Some(ino) = at.filter(|ino| *ino != Ino::ROOT) {
+        if tx.moving(ino)?.is_some() {
+            return Ok(true);
+        }
+        at = tx.view(ino, 0, Which::Remote)?.map(|view| view.parent);
+    }
+    Ok(false)
 }
 
 /// Where the bytes of what the remote has are.

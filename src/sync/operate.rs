@@ -5,7 +5,7 @@ use super::goal::{Goal, Occupant};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, FileKind, Ino, Name, RemotePath, Version};
 use crate::remote::{Condition, Place};
-use crate::store::{Attempt, Content, Node, Rows, Tx, Which};
+use crate::store::{Attempt, Content, Node, Rows, Tx, View, Which};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -19,6 +19,18 @@ pub(super) enum Progress {
     Waits(Ino),
     /// Another call runs at this place.
     Busy,
+}
+
+/// What a move depends on.
+#[derive(Clone, PartialEq)]
+struct MoveFacts {
+    kind: FileKind,
+    goal: Goal,
+    occupant: Occupant,
+    /// Whether whoever stands there waits for our own place.
+    circle: bool,
+    from: Place,
+    view: Option<View>,
 }
 
 impl Shared {
@@ -185,23 +197,25 @@ impl Shared {
         Ok(Progress::Went)
     }
 
+    fn move_facts(&self, rows: &Rows<'_>, ino: Ino) -> Result<MoveFacts> {
+        let node = rows.node(ino)?;
+        let goal = self.goal(rows, &node)?;
+        let occupant = self.occupant(rows, ino, &goal)?;
+        let circle = match &occupant {
+            // One that is on its way has stepped aside perhaps.
+            Occupant::Staying(other) => rows.moving(*other)?.is_none() && is_circle(rows, ino, *other)?,
+            _ => false,
+        };
+        let (from, view) = (super::place_of(rows, ino)?, rows.view(ino, 0, Which::Remote)?);
+        Ok(MoveFacts { kind: node.kind, goal, occupant, circle, from, view })
+    }
+
     /// Moves on the remote what was moved here.
     pub(super) async fn relocate(&self, ino: Ino) -> Result<Progress> {
-        let facts = || {
-            self.store().read(|rows| {
-                let node = rows.node(ino)?;
-                let goal = self.goal(rows, &node)?;
-                let occupant = self.occupant(rows, ino, &goal)?;
-                let circle = match &occupant {
-                    Occupant::Staying(other) => is_circle(rows, ino, *other)?,
-                    _ => false,
-                };
-                let view = rows.view(ino, 0, Which::Remote)?;
-                Ok((node.kind, goal, occupant, circle, super::place_of(rows, ino)?, view))
-            })
+        let seen = self.store().read(|rows| self.move_facts(rows, ino))?;
+        let MoveFacts { kind, mut goal, occupant, circle, from, view: Some(view) } = seen.clone() else {
+            return Ok(Progress::Went);
         };
-        let seen = facts()?;
-        let (kind, mut goal, occupant, circle, from, Some(view)) = seen.clone() else { return Ok(Progress::Went) };
         let directory = kind == FileKind::Directory;
         if goal.place.path == from.path {
             // Only how it is shown differs.
@@ -220,7 +234,7 @@ impl Shared {
             }
             Occupant::Staying(_) if circle => {
                 // Two that change places: one of them steps aside first.
-                let aside = format!(".fourwheel-swap-{ino}");
+                let aside = format!(".~fourwheel.swap-{ino}");
                 let path = goal.place.path.split().map_or_else(RemotePath::root, |(parent, _)| parent).join(&aside);
                 goal.raw = aside;
                 goal.name = Name::new(goal.raw.as_bytes())?;
@@ -231,7 +245,14 @@ impl Shared {
         let Some(call) = self.guard.call(vec![from.path.clone(), goal.place.path.clone()]) else {
             return Ok(Progress::Busy);
         };
-        if facts()? != seen {
+        let noted = self.store().write(|tx| {
+            let still = self.move_facts(tx, ino)? == seen;
+            if still {
+                tx.set_move(ino, Some((goal.parent, &goal.raw)))?;
+            }
+            Ok(still)
+        })?;
+        if !noted {
             return Ok(Progress::Went);
         }
         let source = if directory { None } else { view.version.as_ref() };
@@ -250,9 +271,16 @@ impl Shared {
                 .for_each(|(old, new)| self.retag(ino, &old, &new)),
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Precondition | Kind::Exists) => {
                 drop(call);
-                self.look(&from).await?;
-                self.look(&goal.place).await?;
-                return Err(Error::new(Kind::Precondition, e.to_string()).context(doing));
+                // A lost answer, and the repetition of what was done, looks like this too.
+                return match self.locate(ino).await? {
+                    Progress::Went
+                        if self.store().read(|rows| Ok(rows.view(ino, 0, Which::Remote)? != Some(view)))? =>
+                    {
+                        Ok(Progress::Went)
+                    }
+                    Progress::Went => Err(Error::new(Kind::Precondition, e.to_string()).context(doing)),
+                    other => Ok(other),
+                };
             }
             Err(e) => return Err(e.context(doing)),
         }
@@ -329,7 +357,7 @@ impl Shared {
     }
 
     /// The remote calls the same bytes by another tag now.
-    fn retag(&self, ino: Ino, old: &Version, new: &Version) {
+    pub(super) fn retag(&self, ino: Ino, old: &Version, new: &Version) {
         if let Err(e) = self.parts.cache.rename_version(ino, old, new) {
             tracing::warn!("{e}");
         }
@@ -380,7 +408,12 @@ pub(super) fn time_moved(tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
 }
 
 /// Notes that the remote has an inode at its new place; returns the old and new tag where the move changed it.
-fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Result<Option<(Version, Version)>> {
+pub(super) fn renamed(
+    tx: &mut Tx<'_>,
+    ino: Ino,
+    goal: &Goal,
+    entry: Option<&Entry>,
+) -> Result<Option<(Version, Version)>> {
     let mut retagged = None;
     time_moved(tx, goal.parent)?;
     for which in [Which::Remote, Which::Base] {
@@ -406,6 +439,7 @@ fn renamed(tx: &mut Tx<'_>, ino: Ino, goal: &Goal, entry: Option<&Entry>) -> Res
             }
         }
     }
+    tx.set_move(ino, None)?;
     tx.set_failure(ino, None, 0)?;
     Ok(retagged)
 }

@@ -13,6 +13,8 @@ pub struct Facts<'a> {
     pub remote: Option<&'a View>,
     /// Whether it was sent, and no answer was heard.
     pub attempted: bool,
+    /// Whether it was moved on the remote, and no answer was heard.
+    pub moving: bool,
     /// Whether its name is one that stays on this machine.
     pub local_only: bool,
 }
@@ -28,6 +30,8 @@ pub enum Step {
     Remove,
     /// Deleted here, and what was sent before may have arrived: see what is there.
     Inquire,
+    /// Perhaps moved on the remote already: see where it is.
+    Locate,
     /// Deleted here, changed there: it comes back.
     Restore,
     /// New here: make it there.
@@ -48,10 +52,13 @@ pub enum Step {
 
 /// The next step. Applying steps until `Nothing` or `Forget` ends with three equal views (`tests/planner.rs`).
 pub fn plan(facts: &Facts<'_>) -> Step {
+    if facts.moving {
+        return Step::Locate;
+    }
     let Some((parent, name)) = facts.place else {
         return match (facts.base, facts.remote) {
-            (Some(base), Some(remote)) if base.same_content(remote) => Step::Remove,
             _ if facts.attempted => Step::Inquire,
+            (Some(base), Some(remote)) if base.same_content(remote) => Step::Remove,
             (_, None) => Step::Forget,
             (_, Some(_)) => Step::Restore,
         };

@@ -1,8 +1,11 @@
 //! Which inode is looked at when.
 
-use crate::model::Ino;
+use crate::model::{Ino, Name};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+
+/// What a user last did to an inode: its place and its time of change, nanoseconds since 1970. `None`: it is gone.
+pub(super) type Mark = Option<(Option<(Ino, Name)>, i64)>;
 
 /// The order of work. Times are of the monotonic clock.
 #[derive(Default)]
@@ -11,6 +14,8 @@ pub(super) struct Queue {
     due: HashMap<Ino, Duration>,
     tries: HashMap<Ino, u32>,
     waiters: HashMap<Ino, Vec<Ino>>,
+    /// Those that failed, until when they are left alone, and what they were like.
+    held: HashMap<Ino, (Duration, Mark)>,
 }
 
 impl Queue {
@@ -35,8 +40,26 @@ impl Queue {
         }
     }
 
+    /// Leaves `ino` alone until `until`, however often it is put, unless a user changes it: our own failing call touches the
+    /// inode too.
+    pub(super) fn hold(&mut self, ino: Ino, until: Duration, mark: Mark) {
+        self.held.insert(ino, (until, mark));
+        self.put(ino, until);
+    }
+
+    /// Until when `ino` is left alone.
+    pub(super) fn held(&mut self, ino: Ino, now: Duration, mark: &Mark) -> Option<Duration> {
+        let (until, then) = self.held.get(&ino)?;
+        if *until > now && then == mark {
+            return Some(*until);
+        }
+        self.held.remove(&ino);
+        None
+    }
+
     /// Makes all that is waiting due at `now` at the latest.
     pub(super) fn hurry(&mut self, now: Duration) {
+        self.held.clear();
         let later: Vec<Ino> = self.order.iter().filter(|(at, _)| *at > now).map(|(_, ino)| *ino).collect();
         for ino in later {
             self.put(ino, now);
@@ -53,6 +76,7 @@ impl Queue {
     /// Forgets the failures.
     pub(super) fn succeeded(&mut self, ino: Ino) {
         self.tries.remove(&ino);
+        self.held.remove(&ino);
     }
 
     /// `ino` can go on once something happened to `on`.

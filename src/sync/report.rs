@@ -4,7 +4,7 @@ use super::Shared;
 use super::engine::is_local_only;
 use crate::error::Result;
 use crate::model::Ino;
-use crate::store::Failure;
+use crate::store::{Failure, Rows, Which};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -87,6 +87,21 @@ pub struct Report {
     pub entries: u64,
 }
 
+/// Why what is in a directory cannot be sent for now: for the directory.
+enum Hindrance {
+    LocalOnly,
+    Failed(String),
+}
+
+/// The path of an inode on the mount; of one that was deleted here its place on the remote.
+fn shown_path(rows: &Rows<'_>, ino: Ino) -> Result<String> {
+    let here = rows.path(ino)?.filter(|path| !path.is_empty());
+    Ok(match here {
+        Some(path) => String::from_utf8_lossy(&path).into_owned(),
+        None => rows.remote_path(0, ino)?.map(|path| path.as_str().to_owned()).unwrap_or_default(),
+    })
+}
+
 impl super::Sync {
     /// The state of the synchronisation now.
     pub fn report(&self) -> Result<Report> {
@@ -111,18 +126,23 @@ impl super::Sync {
     pub fn waiting_below(&self, ino: Ino) -> Result<Option<Option<String>>> {
         self.shared.store().read(|rows| {
             let mut waiting = None;
+            let failures: HashMap<Ino, Failure> = rows.failures()?.into_iter().map(|f| (f.ino, f)).collect();
             for pending in rows.pending(0, COUNTED_MAX)? {
                 let Some((_, name)) = rows.place(pending)? else { continue };
-                let new = rows.view(pending, 0, crate::store::Which::Remote)?.is_none();
+                let new = rows.view(pending, 0, Which::Remote)?.is_none();
                 if (new && is_local_only(&self.shared.settings.local_only, name.as_bytes()))
                     || !rows.is_within(pending, ino)?
                 {
                     continue;
                 }
-                if let Some(reason) = rows.failure(pending)? {
-                    return Ok(Some(Some(reason)));
+                if let Some(failure) = failures.get(&pending) {
+                    return Ok(Some(Some(failure.reason.clone())));
                 }
-                waiting = Some(None);
+                match self.shared.hindrance(rows, pending, &failures)? {
+                    Some(Hindrance::LocalOnly) => {}
+                    Some(Hindrance::Failed(reason)) => return Ok(Some(Some(reason))),
+                    None => waiting = Some(None),
+                }
             }
             Ok(waiting)
         })
@@ -130,6 +150,25 @@ impl super::Sync {
 }
 
 impl Shared {
+    /// What keeps the nearest directory above `ino` that the remote does not have from being made there.
+    fn hindrance(&self, rows: &Rows<'_>, ino: Ino, failures: &HashMap<Ino, Failure>) -> Result<Option<Hindrance>> {
+        let mut at = rows.place(ino)?.map(|(parent, _)| parent);
+        while let Some(directory) = at.filter(|directory| *directory != Ino::ROOT) {
+            if rows.view(directory, 0, Which::Remote)?.is_some() {
+                return Ok(None);
+            }
+            let place = rows.place(directory)?;
+            if place.as_ref().is_some_and(|(_, name)| is_local_only(&self.settings.local_only, name.as_bytes())) {
+                return Ok(Some(Hindrance::LocalOnly));
+            }
+            if let Some(failure) = failures.get(&directory) {
+                return Ok(Some(Hindrance::Failed(format!("its folder cannot be saved: {}", failure.reason))));
+            }
+            at = place.map(|(parent, _)| parent);
+        }
+        Ok(None)
+    }
+
     fn report(&self) -> Result<Report> {
         let mut report = self.store().read(|rows| {
             let mut report = Report { conflicts: rows.conflicts()?.len() as u64, ..Report::default() };
@@ -137,8 +176,7 @@ impl Shared {
             for ino in rows.pending(0, COUNTED_MAX)? {
                 let Some(node) = rows.find_node(ino)? else { continue };
                 let place = rows.place(ino)?;
-                let known = rows.view(ino, 0, crate::store::Which::Remote)?.is_some()
-                    || rows.view(ino, 0, crate::store::Which::Base)?.is_some();
+                let known = rows.view(ino, 0, Which::Remote)?.is_some() || rows.view(ino, 0, Which::Base)?.is_some();
                 if let Some((_, name)) = &place
                     && !known
                     && is_local_only(&self.settings.local_only, name.as_bytes())
@@ -148,9 +186,19 @@ impl Shared {
                 }
                 let size = self.parts.journal.get(ino).map_or(0, |s| s.size_and_mtime().0);
                 if let Some(failure) = failures.get(&ino) {
-                    let path = rows.path(ino)?.unwrap_or_default();
-                    report.failed.push((String::from_utf8_lossy(&path).into_owned(), failure.reason.clone()));
+                    report.failed.push((shown_path(rows, ino)?, failure.reason.clone()));
                     continue;
+                }
+                match self.hindrance(rows, ino, &failures)? {
+                    Some(Hindrance::LocalOnly) => {
+                        report.local_only_files += 1;
+                        continue;
+                    }
+                    Some(Hindrance::Failed(reason)) => {
+                        report.failed.push((shown_path(rows, ino)?, reason));
+                        continue;
+                    }
+                    None => {}
                 }
                 report.pending_files += 1;
                 if super::has_content(node.kind) {

@@ -9,4 +9,4 @@ mod lock;
 pub use chance::{Chance, RealChance};
 pub use clock::{Clock, RealClock};
 pub use disk::{Disk, DiskFile, FileStat, Open, RealDisk};
-pub(crate) use lock::{locked, waited};
+pub(crate) use lock::{Writing, locked, waited};

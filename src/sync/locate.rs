@@ -1,0 +1,118 @@
+//! Moves whose answer was lost: each is noted before it is asked for, and the note stays until it is known where the file is.
+//!
+//! Without ids nothing else tells a file that we moved from one that somebody deleted and another that somebody made. Until
+//! both places were looked at, nothing that is heard of them is believed (`observe`).
+
+use super::Shared;
+use super::goal::Goal;
+use super::operate::{Progress, renamed};
+use crate::error::Result;
+use crate::model::{Entry, FileKind, Ino};
+use crate::remote::{Condition, Place};
+use crate::store::{View, Which};
+
+/// What the two places say of a move.
+enum Found {
+    /// It was done; the entry is what was moved, unchanged.
+    Moved(Entry),
+    /// It was done, and what was moved was changed there since.
+    Changed(Entry),
+    /// A remote that copies and deletes was stopped between the two.
+    Copied(Entry),
+    /// It was not done, or nobody can tell any more.
+    NotMoved,
+}
+
+/// Whether the entry can only be what the view says, at another place.
+fn is_same(entry: &Entry, view: &View) -> bool {
+    if entry.kind == FileKind::Directory || view.kind == FileKind::Directory {
+        return entry.kind == view.kind;
+    }
+    let mtime = entry.meta.as_ref().and_then(|meta| meta.mtime_ns);
+    // A copy may get another tag; our own attributes go with it.
+    entry.size == view.size && (entry.version == view.version || mtime.is_some() && mtime == view.meta.mtime_ns)
+}
+
+fn judge(view: &View, here: Option<Entry>, there: Option<Entry>) -> Found {
+    let stayed = here.is_some_and(|here| here.kind == FileKind::Directory || here.version == view.version);
+    match there {
+        Some(there) if !stayed && is_same(&there, view) => Found::Moved(there),
+        Some(there) if !stayed => Found::Changed(there),
+        Some(there) if there.kind != FileKind::Directory && is_same(&there, view) => Found::Copied(there),
+        // Directories that are copied one by one go on where they were stopped.
+        _ => Found::NotMoved,
+    }
+}
+
+impl Shared {
+    /// Looks at both places of a move whose answer was not heard, and notes what became of it.
+    pub(super) async fn locate(&self, ino: Ino) -> Result<Progress> {
+        let facts = self.store().read(|rows| {
+            let Some((parent, raw)) = rows.moving(ino)? else { return Ok(None) };
+            let (view, from) = (rows.view(ino, 0, Which::Remote)?, rows.remote_path(0, ino)?);
+            let to = rows.remote_path(0, parent)?.map(|directory| directory.join(&raw));
+            let over = rows.remote_child(0, parent, &raw)?.filter(|over| *over != ino);
+            let over = match over {
+                Some(over) => Some((over, rows.view(over, 0, Which::Remote)?)),
+                None => None,
+            };
+            Ok(Some((parent, raw, view, from, to, over)))
+        })?;
+        let Some((parent, raw, view, from, to, over)) = facts else { return Ok(Progress::Went) };
+        let (Some(view), Some(from), Some(to)) = (view, from, to) else {
+            self.store().write(|tx| tx.set_move(ino, None))?;
+            return Ok(Progress::Went);
+        };
+        let Some(call) = self.guard.call(vec![from.clone(), to.clone()]) else { return Ok(Progress::Busy) };
+        let (from, to) = (Place::at(from), Place::at(to));
+        let here = if from.path == to.path { None } else { self.remote().stat(&from).await? };
+        // What the move was to replace is no proof of it.
+        let there = self.remote().stat(&to).await?.filter(|there| {
+            let old = over.as_ref().and_then(|(_, old)| old.as_ref());
+            old.is_none_or(|old| old.version != there.version || old.kind != there.kind)
+        });
+        let found = judge(&view, here, there);
+        if matches!(found, Found::Copied(_)) {
+            let condition = view.version.clone().map_or(Condition::Any, Condition::Is);
+            self.remote().remove(&from, false, &condition).await?;
+        }
+        let goal = Goal { parent, name: self.names.shown(&raw, view.kind).name, raw, place: to.clone() };
+        let retagged = self.store().write(|tx| {
+            let (entry, changed) = match &found {
+                Found::Moved(entry) | Found::Copied(entry) => (Some(entry), None),
+                Found::Changed(entry) => (None, Some(entry)),
+                Found::NotMoved => return tx.set_move(ino, None).map(|()| None),
+            };
+            if let Some((over, _)) = over {
+                tx.set_view(over, 0, Which::Remote, None)?;
+                tx.set_view(over, 0, Which::Base, None)?;
+            }
+            let retagged = renamed(tx, ino, &goal, entry)?;
+            if let Some(changed) = changed {
+                let now = View::of(changed, goal.parent, &goal.raw, goal.name.clone());
+                tx.set_view(ino, 0, Which::Remote, Some(&now))?;
+            }
+            Ok(retagged)
+        })?;
+        if let Some((old, new)) = retagged {
+            self.retag(ino, &old, &new);
+        }
+        drop(call);
+        tracing::debug!("inode {ino}: the move to {} was {}", to.path, found.word());
+        // What was not believed meanwhile is looked at now.
+        self.look(&from).await?;
+        self.look(&to).await?;
+        Ok(Progress::Went)
+    }
+}
+
+impl Found {
+    const fn word(&self) -> &'static str {
+        match self {
+            Found::Moved(_) => "done",
+            Found::Changed(_) => "done, and somebody changed it since",
+            Found::Copied(_) => "half done, and is now",
+            Found::NotMoved => "not done",
+        }
+    }
+}
