@@ -443,6 +443,7 @@ fn after_lost_answers(
     loses: impl Fn(u64) -> bool + Send + Sync + 'static,
     act: impl AsyncFnOnce(&Running, &mut u64),
 ) -> BTreeMap<String, Vec<u8>> {
+    trace();
     let dir = tempfile::tempdir().unwrap();
     let capabilities = Capabilities { case_sensitive: true, ..nothing() };
     let memory = Arc::new(Memory::new(capabilities, Arc::new(RealClock)));

@@ -387,6 +387,18 @@ impl<'c> Rows<'c> {
         })
     }
 
+    /// The inode itself or the directory above it, as the remote has them, that is being moved: no path below it is certain.
+    pub fn on_its_way(&self, ino: Ino) -> Result<Option<Ino>> {
+        let mut at = Some(ino);
+        while let Some(ino) = at.filter(|ino| *ino != Ino::ROOT) {
+            if self.moving(ino)?.is_some() {
+                return Ok(Some(ino));
+            }
+            at = self.view(ino, 0, Which::Remote)?.map(|view| view.parent);
+        }
+        Ok(None)
+    }
+
     /// The inode that is being moved to this place.
     pub fn moving_to(&self, parent: Ino, name: &str) -> Result<Option<Ino>> {
         self.one("SELECT ino FROM moves WHERE parent = ? AND name = ?", (parent.get() as i64, name), |row| {

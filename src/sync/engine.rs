@@ -338,6 +338,9 @@ impl Sync {
             if step == Step::SetMeta && node.kind == FileKind::Directory && rows.has_pending_children(ino)? {
                 return Ok(Ready::NotBefore(self.shared.parts.clock.monotonic() + HELD / 2));
             }
+            if let Some(on) = rows.on_its_way(ino)? {
+                return Ok(Ready::Wait(on));
+            }
             if matches!(step, Step::Make | Step::Move | Step::Send | Step::SetMeta | Step::Remove)
                 && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?
             {
@@ -415,7 +418,7 @@ fn blocking_ancestor(rows: &Rows<'_>, _ino: Ino, parent: Option<Ino>) -> Result<
             (Some(base), Some(_), Some((parent, name))) => *parent == base.parent && *name == base.shown,
             _ => false,
         };
-        if !there {
+        if !there || rows.moving(ino)?.is_some() {
             nearest = nearest.or(Some(ino));
         }
         at = place.map(|(parent, _)| parent);

@@ -82,6 +82,9 @@ impl Shared {
         if rows.place(node.ino)? != Some((goal.parent, goal.name.clone())) {
             return Ok(false);
         }
+        if rows.on_its_way(node.ino)?.or(rows.on_its_way(goal.parent)?).is_some() {
+            return Ok(false);
+        }
         let again = self.goal(rows, &now)?;
         let view = rows.view(node.ino, 0, Which::Remote)?;
         let same = match (&view, condition) {

@@ -292,7 +292,8 @@ impl Observer<'_> {
     /// The remote has this inode no longer, and that was confirmed. What is clean here goes too; what was written here stays
     /// and is made again.
     pub(super) fn absent(&self, tx: &mut Tx<'_>, ino: Ino) -> Result<()> {
-        if is_on_its_way(tx, ino)? {
+        // Where it was it is missed in vain.
+        if tx.on_its_way(ino)?.is_some() {
             return Ok(());
         }
         for (child, _) in tx.remote_children(0, ino)? {
@@ -378,18 +379,6 @@ impl Observer<'_> {
         }
         Err(crate::error::Error::new(crate::error::Kind::Exists, format!("too many entries are called \"{name}\"")))
     }
-}
-
-/// Whether an inode, or a directory above it, is being moved on the remote: where it was it is missed in vain.
-fn is_on_its_way(tx: &Tx<'_>, ino: Ino) -> Result<bool> {
-    let mut at = Some(ino);
-    while let Some(ino) = at.filter(|ino| *ino != Ino::ROOT) {
-        if tx.moving(ino)?.is_some() {
-            return Ok(true);
-        }
-        at = tx.view(ino, 0, Which::Remote)?.map(|view| view.parent);
-    }
-    Ok(false)
 }
 
 /// Where the bytes of what the remote has are.

@@ -56,7 +56,8 @@ impl Shared {
             self.store().read(|rows| {
                 let view = rows.view(ino, 0, Which::Remote)?;
                 let child = rows.remote_children(0, ino)?.into_iter().next();
-                let path = rows.remote_path(0, ino)?;
+                let on_its_way = rows.on_its_way(ino)?;
+                let path = rows.remote_path(0, ino)?.filter(|_| on_its_way.is_none());
                 Ok((view, path, child, rows.place(ino)?.is_none()))
             })
         };
@@ -103,6 +104,10 @@ impl Shared {
 
     /// Makes on the remote what is new here.
     pub(super) async fn make(self: &Arc<Self>, ino: Ino, large: &Arc<Semaphore>) -> Result<Progress> {
+        // Before it takes anybody's place: what was sent may be there under the name that it had then.
+        if let Some(first) = self.last_attempt(ino).await? {
+            return Ok(first);
+        }
         let (node, goal, occupant) = self.store().read(|rows| {
             let node = rows.node(ino)?;
             let goal = self.goal(rows, &node)?;
@@ -246,7 +251,8 @@ impl Shared {
             return Ok(Progress::Busy);
         };
         let noted = self.store().write(|tx| {
-            let still = self.move_facts(tx, ino)? == seen;
+            let ways = [tx.on_its_way(ino)?, tx.on_its_way(goal.parent)?];
+            let still = self.move_facts(tx, ino)? == seen && ways == [None, None];
             if still {
                 tx.set_move(ino, Some((goal.parent, &goal.raw)))?;
             }
@@ -304,6 +310,9 @@ impl Shared {
         let mut entry = None;
         // Held until the answer is noted: a call below a directory moves its time, and must be noted after this one.
         let Some(call) = self.guard.call(vec![place.path.clone()]) else { return Ok(Progress::Busy) };
+        if self.store().read(|rows| rows.on_its_way(ino))?.is_some() {
+            return Ok(Progress::Busy);
+        }
         if able {
             let sent = self.remote().set_meta(&place, directory, view.version.as_ref(), &meta).await;
             match sent {
