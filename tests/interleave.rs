@@ -2,120 +2,23 @@
 
 #[path = "common/flaky.rs"]
 mod flaky;
+#[path = "common/rig.rs"]
+mod rig;
 
 use flaky::{Fault, Flaky};
-use fourwheel::app::{Bound, Ground, Running, Start};
-use fourwheel::drive::{Access, Caller, NewNode, RenameMode};
+use fourwheel::app::Running;
+use fourwheel::drive::{Access, NewNode, RenameMode};
 use fourwheel::error::{Error, Kind};
-use fourwheel::model::{FileKind, Ino, Meta, Name};
+use fourwheel::model::{Ino, Meta, Name};
 use fourwheel::remote::memory::{Memory, everything, nothing};
 use fourwheel::remote::{Call, Capabilities, Condition, Place, PutRequest, Remote, body};
-use fourwheel::store::Remembered;
-use fourwheel::sync::SyncSettings;
-use fourwheel::sys::{RealClock, RealDisk};
+use fourwheel::sys::RealClock;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-struct Rng(u64);
-impl Rng {
-    fn next(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-}
-
-struct Quiet;
-impl fourwheel::store::Listener for Quiet {
-    fn notice(&self, _: &[fourwheel::store::Event]) {}
-}
-
-/// The account behind a line that loses calls and answers, until it is mended.
-fn lossy(memory: &Arc<Memory>, seed: u64, broken: Arc<AtomicBool>) -> Arc<dyn Remote> {
-    let rng = Mutex::new(Rng(seed | 1));
-    Flaky::new(memory.clone(), move |call, _| {
-        let error = |kind| Error::new(kind, "the line is bad");
-        let roll = rng.lock().unwrap().next(100);
-        match roll {
-            _ if !broken.load(Ordering::Relaxed) || call == Call::Changes => Fault::None,
-            0..8 => Fault::Before(error(Kind::Offline)),
-            8..24 => Fault::After(error(Kind::Unavailable)),
-            24..26 => Fault::Before(error(Kind::Throttled)),
-            26..32 if call == Call::Read => Fault::Break(0, error(Kind::Unavailable)),
-            _ => Fault::None,
-        }
-    })
-}
-
-fn start(dir: &Path, remote: &Arc<dyn Remote>, first: bool) -> Running {
-    let remote = remote.clone();
-    let ground = Ground {
-        disk: Arc::new(RealDisk),
-        clock: Arc::new(RealClock),
-        remote,
-        store: {
-            std::fs::create_dir_all(dir.join("state")).unwrap();
-            Arc::new(fourwheel::store::Store::open(&dir.join("state/drive.db")).unwrap())
-        },
-        state_dir: dir.join("state"),
-        cache_dir: dir.join("cache"),
-    };
-    let bound = Bound { max_bytes: 1 << 30, min_free_bytes: 0 };
-    let start =
-        Start { first, power_lost: false, uid: 0, gid: 0, deadline: Duration::from_secs(5), close_waits: false };
-    let settings = SyncSettings {
-        write_back: Duration::from_millis(5),
-        poll: Duration::from_millis(20),
-        refresh: Duration::from_millis(20),
-        uploads: 4,
-        read_only: false,
-        local_only: vec![],
-        host: "box".into(),
-        safe_mode: false,
-    };
-    Running::start(ground, bound, start, settings, |touched| {
-        Arc::new(fourwheel::fs::Both(Arc::new(Quiet), Arc::new(touched)))
-    })
-    .unwrap()
-}
-
-fn caller(n: &mut u64) -> Caller {
-    *n += 2;
-    Caller { uid: 0, gid: 0, request: Remembered { request: *n, repeated: false } }
-}
-
-/// All files of the mount, by path, read through the drive.
-async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut next = vec![(Ino::ROOT, String::new())];
-    while let Some((ino, path)) = next.pop() {
-        for e in running.drive.readdir(ino, 0).get().await.unwrap() {
-            let path = format!("{path}/{}", e.name);
-            match e.kind {
-                FileKind::Directory => next.push((e.ino, path)),
-                _ => {
-                    // What the other takes away between the listing and the open is seen when the tree is read again.
-                    let access = Access { write: false, truncate: false };
-                    let Ok(opened) = running.drive.open(e.ino, access).get().await else { continue };
-                    let bytes = running.drive.read(e.ino, opened.fh, 0, 1 << 20).get().await;
-                    running.drive.release(e.ino, opened.fh);
-                    let Ok(bytes) = bytes else { continue };
-                    found.insert(path[1..].to_owned(), bytes.to_vec());
-                }
-            }
-        }
-    }
-    found
-}
-
-/// All files of the account.
-fn files(memory: &Memory) -> BTreeMap<String, Vec<u8>> {
-    memory.files().into_iter().map(|(path, bytes)| (path, bytes.to_vec())).collect()
-}
+use rig::{Line, Rng, caller, files, lossy, new_runtime, quiet, start, trace, tree};
 
 /// What the other knows of a file before it replaces or removes it: its version as a condition, and its content.
 async fn known(memory: &Memory, path: &str) -> (Condition, Option<bytes::Bytes>) {
@@ -128,19 +31,6 @@ async fn known(memory: &Memory, path: &str) -> (Condition, Option<bytes::Bytes>)
             return (before.map_or(Condition::Absent, Condition::Is), content);
         }
     }
-}
-
-async fn quiet(running: &Running) {
-    for _ in 0..2000 {
-        running.sync.hurry();
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let report = running.sync.report().unwrap();
-        assert!(report.failed.is_empty(), "{:?}", report.failed);
-        if report.pending_files == 0 {
-            return;
-        }
-    }
-    panic!("never quiet: {:?} {:?}", running.sync.report(), running.store.read(|rows| rows.pending(0, 10)));
 }
 
 fn world(seed: u64, capabilities: Capabilities, line: Line) {
@@ -364,10 +254,6 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
-fn new_runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap()
-}
-
 /// Makes an empty file while the account cannot be reached, and its namesake there; what both sides have in the end.
 #[test]
 fn an_empty_new_file_gives_way_to_what_the_remote_has() {
@@ -566,22 +452,6 @@ fn a_save_over_a_moved_file_is_the_last_word_after_lost_answers() {
             );
             assert_eq!(found, holds(&[("g", "new")]), "{call:?}, delay {delay}");
         }
-    }
-}
-
-/// What is between the drive and the account.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Good,
-    Lossy,
-}
-
-/// Shows what the drive does in a failing world: `TRACE=1 SEED=… SEEDS=1`.
-fn trace() {
-    if std::env::var_os("TRACE").is_some() {
-        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr);
-        // Set by the first test of this process.
-        let _ = log.try_init();
     }
 }
 
