@@ -106,6 +106,8 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
     let mut running = runtime.block_on(async { start(dir.path(), &remote, true) });
     let mut number = 2;
     let mut model = Model::new();
+    // A directory that was never listed cannot be made in: not over a bad line either, in its time.
+    runtime.block_on(tree(&running));
     let mut acts: Vec<String> = vec![];
     for step in 0..STEPS {
         let file = |rng: &mut Rng| match rng.next(2) {

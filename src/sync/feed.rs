@@ -133,10 +133,8 @@ async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>
     for change in changes {
         match change {
             Change::Present(path, entry) => {
-                if !listing.believes(&path) {
-                    // Doubted, and looked at again.
-                } else if shared.note_present(&path, &listing.settled(&path, &entry))?.is_none() {
-                    // Its directory is not known: it was doubted itself, or comes later.
+                if shared.note_present(&path, &entry, listing)?.is_none() {
+                    // A call of ours was there, or its directory is not known: it was doubted itself, or comes later.
                     shared.guard.doubt(&path);
                 } else if entry.kind == FileKind::Directory {
                     look.push((path, true));

@@ -16,13 +16,14 @@ const STATS_MAX: usize = 16;
 impl Shared {
     /// Lists one directory and brings the store up to date with it.
     pub(super) async fn list_directory(&self, ino: Ino) -> Result<()> {
+        // Before its place is read: a call of ours may move it.
+        let listing = self.guard.listing();
         let place = match self.place(ino) {
             Ok(place) => place,
             // Made here and not yet there: all that is in it is known.
             Err(e) if e.kind == Kind::NotFound => return self.mark_listed(ino),
             Err(e) => return Err(e),
         };
-        let listing = self.guard.listing();
         let began = self.parts.clock.monotonic();
         let found = match self.children(&place).await {
             Ok(found) => found,
@@ -89,8 +90,8 @@ impl Shared {
             let listing = self.guard.listing();
             let again = self.children(directory).await?;
             for path in missing {
-                if !again.contains_key(path.name()) && listing.believes_absence(&path) {
-                    self.note_absent(&path)?;
+                if !again.contains_key(path.name()) {
+                    self.note_absent(&path, &listing)?;
                 }
             }
             return Ok(());

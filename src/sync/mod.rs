@@ -33,7 +33,7 @@ use crate::model::{Entry, FileKind, Ino, RemotePath};
 use crate::remote::{Place, Remote};
 use crate::store::{Rows, Store, Which};
 use crate::sys::Clock;
-use guard::Guard;
+use guard::{Guard, Listing};
 use names::Names;
 use observe::Observer;
 use std::collections::HashSet;
@@ -93,18 +93,28 @@ impl Shared {
         self.store().read(|rows| place_of(rows, ino))
     }
 
-    /// Notes what the remote has at a path, if it is to be believed. Parents must be known.
-    fn note_present(&self, path: &RemotePath, entry: &Entry) -> Result<Option<Ino>> {
+    /// Notes what the remote has at a path. `None`, and nothing noted, where the listing is not to be believed there (the place is
+    /// doubted then) or its directory is not known.
+    ///
+    /// Believed inside the transaction: a call of ours that begins after it is noted after it too.
+    fn note_present(&self, path: &RemotePath, entry: &Entry, listing: &Listing<'_>) -> Result<Option<Ino>> {
         let Some((parent, raw)) = path.split() else { return Ok(None) };
         self.store().write(|tx| {
+            if !listing.believes(path) {
+                return Ok(None);
+            }
+            let entry = &listing.settled(path, entry);
             let Some(parent) = tx.at_remote_path(0, &parent)? else { return Ok(None) };
             self.observer().present(tx, parent, raw, entry).map(Some)
         })
     }
 
-    /// Notes that the remote has nothing at a path.
-    fn note_absent(&self, path: &RemotePath) -> Result<()> {
+    /// Notes that the remote has nothing at a path, if the listing is to be believed there.
+    fn note_absent(&self, path: &RemotePath, listing: &Listing<'_>) -> Result<()> {
         let gone = self.store().write(|tx| {
+            if !listing.believes_absence(path) {
+                return Ok(None);
+            }
             let Some(ino) = tx.at_remote_path(0, path)?.filter(|ino| *ino != Ino::ROOT) else { return Ok(None) };
             self.observer().absent(tx, ino)?;
             Ok(Some(ino))
@@ -120,11 +130,8 @@ impl Shared {
         let listing = self.guard.listing();
         let entry = self.remote().stat(place).await?;
         match &entry {
-            Some(entry) if listing.believes(&place.path) => {
-                self.note_present(&place.path, &listing.settled(&place.path, entry))?;
-            }
-            None if listing.believes_absence(&place.path) => self.note_absent(&place.path)?,
-            _ => {}
+            Some(entry) => drop(self.note_present(&place.path, entry, &listing)?),
+            None => self.note_absent(&place.path, &listing)?,
         }
         Ok(entry)
     }

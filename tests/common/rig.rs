@@ -3,7 +3,7 @@
 use crate::flaky::{Fault, Flaky};
 use fourwheel::app::{Bound, Ground, Running, Start};
 use fourwheel::drive::{Access, Caller};
-use fourwheel::error::{Error, Kind};
+use fourwheel::error::{Error, Kind, Retry};
 use fourwheel::model::{FileKind, Ino};
 use fourwheel::remote::memory::Memory;
 use fourwheel::remote::{Call, Remote};
@@ -90,7 +90,15 @@ pub async fn tree(running: &Running) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut next = vec![(Ino::ROOT, String::new())];
     while let Some((ino, path)) = next.pop() {
-        for e in running.drive.readdir(ino, 0).get().await.unwrap() {
+        let mut entries = running.drive.readdir(ino, 0).get().await;
+        for _ in 0..20 {
+            // A directory that was never listed, over a bad line.
+            if !matches!(&entries, Err(e) if e.kind.retry() == Retry::Later) {
+                break;
+            }
+            entries = running.drive.readdir(ino, 0).get().await;
+        }
+        for e in entries.unwrap() {
             let path = format!("{path}/{}", e.name);
             match e.kind {
                 FileKind::Directory => next.push((e.ino, path)),
