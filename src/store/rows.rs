@@ -31,6 +31,11 @@ pub(super) fn damaged(what: &str) -> Error {
     Error::new(Kind::Corrupt, format!("drive.db: {what}; run \"fourwheel check\""))
 }
 
+fn attempt_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
+    let size = row.get::<_, i64>(2)? as u64;
+    Ok(Attempt { parent: ino_of(row.get(0)?)?, name: row.get(1)?, size, sha256: row.get(3)? })
+}
+
 pub(super) fn ino_of(raw: i64) -> rusqlite::Result<Ino> {
     Ino::new(raw as u64).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, raw))
 }
@@ -374,10 +379,13 @@ impl<'c> Rows<'c> {
 
     /// What was last sent and not confirmed.
     pub fn attempt(&self, ino: Ino) -> Result<Option<Attempt>> {
-        self.one("SELECT parent, name, size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], |row| {
-            let size = row.get::<_, i64>(2)? as u64;
-            Ok(Attempt { parent: ino_of(row.get(0)?)?, name: row.get(1)?, size, sha256: row.get(3)? })
-        })
+        self.one("SELECT parent, name, size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], attempt_of)
+    }
+
+    /// All that was sent to a place and not heard of since, by whatever inode had the name then.
+    pub fn attempts_at(&self, parent: Ino, name: &str) -> Result<Vec<Attempt>> {
+        let sql = "SELECT parent, name, size, sha256 FROM attempts WHERE parent = ? AND name = ?";
+        self.many(sql, (parent.get() as i64, name), attempt_of)
     }
 
     /// Where on the remote an inode is being moved to, and nothing was heard of it yet: directory and name.
@@ -407,11 +415,13 @@ impl<'c> Rows<'c> {
     }
 
     /// The inode that was being sent to this place, is there (or anywhere on the remote) in no view, and was deleted or moved
-    /// here since.
+    /// here since. None where another took the name and was sent too: that one is asked first.
     pub fn stray_attempt(&self, parent: Ino, name: &str, shown: &Name) -> Result<Option<Ino>> {
         let sql = "SELECT ino FROM attempts WHERE parent = ?1 AND name = ?2 AND ino IN (SELECT ino FROM nodes)
                    AND NOT EXISTS(SELECT 1 FROM names WHERE names.ino = attempts.ino AND names.parent = ?1 AND names.name = ?3)
-                   AND NOT EXISTS(SELECT 1 FROM views WHERE views.ino = attempts.ino AND which = 0)";
+                   AND NOT EXISTS(SELECT 1 FROM views WHERE views.ino = attempts.ino AND which = 0)
+                   AND NOT EXISTS(SELECT 1 FROM names JOIN attempts AS other ON other.ino = names.ino
+                                  WHERE names.parent = ?1 AND names.name = ?3 AND other.parent = ?1 AND other.name = ?2)";
         self.one(sql, (parent.get() as i64, name, shown.as_bytes()), |row| ino_of(row.get(0)?))
     }
 

@@ -59,8 +59,13 @@ impl Shared {
 
     /// Whether the remote's content is what we last sent without hearing of it.
     pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
-        let Some(Attempt { size, sha256, .. }) = self.store().read(|rows| rows.attempt(ino))? else { return Ok(false) };
-        let Some(version) = view.version.as_ref().filter(|_| size == view.size) else { return Ok(false) };
+        // What an inode sent that had the name before is ours too.
+        let sent: Vec<Attempt> = self.store().read(|rows| {
+            let at = rows.attempts_at(view.parent, &view.name)?;
+            Ok(at.into_iter().chain(rows.attempt(ino)?).filter(|sent| sent.size == view.size).collect())
+        })?;
+        let Some(version) = view.version.as_ref().filter(|_| !sent.is_empty()) else { return Ok(false) };
+        let size = view.size;
         let mut sum = Sha256::new();
         if size > 0 {
             let place = self.place(ino)?;
@@ -72,6 +77,7 @@ impl Shared {
                 sum.update(&chunk?);
             }
         }
-        Ok(sum.finalize()[..] == sha256[..])
+        let sum = sum.finalize();
+        Ok(sent.iter().any(|sent| sent.sha256[..] == sum[..]))
     }
 }

@@ -108,8 +108,18 @@ impl Shared {
                 return Ok(Progress::Busy);
             }
             let there = self.look(&Place::at(path.clone())).await?;
-            let (now, known) =
-                self.store().read(|rows| Ok((rows.view(ino, 0, Which::Remote)?, rows.at_remote_path(0, &path)?)))?;
+            let (now, known, rival) = self.store().read(|rows| {
+                let known = rows.at_remote_path(0, &path)?;
+                let rival = match known.filter(|known| *known != ino) {
+                    Some(known) => rows.attempt(known)?.map(|_| known),
+                    None => None,
+                };
+                Ok((rows.view(ino, 0, Which::Remote)?, known, rival))
+            })?;
+            if let Some(rival) = rival {
+                // Whose of both it is is found out with both notes.
+                return Ok(Progress::Waits(rival));
+            }
             if now != view {
                 // Seen only now.
                 return Ok(Progress::Went);
