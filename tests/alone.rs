@@ -8,7 +8,7 @@ mod rig;
 
 use fourwheel::app::Running;
 use fourwheel::drive::{Access, NewNode, RenameMode};
-use fourwheel::error::Result;
+use fourwheel::error::{Result, Retry};
 use fourwheel::model::{Ino, Name};
 use fourwheel::remote::memory::{Memory, everything, nothing};
 use fourwheel::remote::{Capabilities, Remote};
@@ -28,6 +28,17 @@ fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
+/// Again, as a person would, while a directory that was not listed since the line broke cannot be listed.
+async fn patiently<T>(mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..20 {
+        match act().await {
+            Err(e) if e.kind.retry() == Retry::Later => {}
+            done => return done,
+        }
+    }
+    act().await
+}
+
 /// The parent's inode and the last name of a path of at most two parts; the directory is made where it is missing.
 async fn resolve(running: &Running, number: &mut u64, path: &str) -> Result<(Ino, Name)> {
     let Some((folder, file)) = path.split_once('/') else { return Ok((Ino::ROOT, name(path))) };
@@ -35,8 +46,11 @@ async fn resolve(running: &Running, number: &mut u64, path: &str) -> Result<(Ino
     let directory = match there {
         Ok(attr) => attr,
         Err(_) => {
-            let made = running.drive.make(caller(number), Ino::ROOT, &name(folder), NewNode::Directory, 0o755);
-            made.get().await?
+            let folder = name(folder);
+            patiently(async || {
+                running.drive.make(caller(number), Ino::ROOT, &folder, NewNode::Directory, 0o755).get().await
+            })
+            .await?
         }
     };
     Ok((directory.ino, name(file)))
@@ -45,7 +59,9 @@ async fn resolve(running: &Running, number: &mut u64, path: &str) -> Result<(Ino
 async fn write(running: &Running, number: &mut u64, path: &str, content: &[u8]) -> Result<()> {
     let (parent, last) = resolve(running, number, path).await?;
     let access = Access { write: true, truncate: true };
-    let (attr, opened) = running.drive.create(caller(number), parent, &last, 0o644, access, false).get().await?;
+    let (attr, opened) =
+        patiently(async || running.drive.create(caller(number), parent, &last, 0o644, access, false).get().await)
+            .await?;
     let opened = if attr.size > 0 {
         running.drive.release(attr.ino, opened.fh);
         running.drive.open(attr.ino, access).get().await?
@@ -61,12 +77,13 @@ async fn write(running: &Running, number: &mut u64, path: &str, content: &[u8]) 
 async fn rename(running: &Running, number: &mut u64, from: &str, to: &str, mode: RenameMode) -> Result<()> {
     let (parent, last) = resolve(running, number, from).await?;
     let (new_parent, new_last) = resolve(running, number, to).await?;
-    running.drive.rename(caller(number), parent, &last, new_parent, &new_last, mode).get().await
+    patiently(async || running.drive.rename(caller(number), parent, &last, new_parent, &new_last, mode).get().await)
+        .await
 }
 
 async fn unlink(running: &Running, number: &mut u64, path: &str) -> Result<()> {
     let (parent, last) = resolve(running, number, path).await?;
-    running.drive.unlink(caller(number), parent, &last).get().await
+    patiently(async || running.drive.unlink(caller(number), parent, &last).get().await).await
 }
 
 /// Removes a directory with all that is in it.
@@ -74,7 +91,7 @@ async fn remove_all(running: &Running, number: &mut u64, folder: &str, model: &M
     for path in model.keys().filter(|path| path.starts_with(&format!("{folder}/"))) {
         unlink(running, number, path).await?;
     }
-    running.drive.rmdir(caller(number), Ino::ROOT, &name(folder)).get().await
+    patiently(async || running.drive.rmdir(caller(number), Ino::ROOT, &name(folder)).get().await).await
 }
 
 /// The model after `from` became `to`, with all below.

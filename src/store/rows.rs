@@ -382,6 +382,12 @@ impl<'c> Rows<'c> {
         self.one("SELECT parent, name, size, sha256 FROM attempts WHERE ino = ?", [ino.get() as i64], attempt_of)
     }
 
+    /// The inodes that were sent to a place and not heard of since.
+    pub fn attempted_at(&self, parent: Ino, name: &str) -> Result<Vec<Ino>> {
+        let sql = "SELECT ino FROM attempts WHERE parent = ? AND name = ?";
+        self.many(sql, (parent.get() as i64, name), |row| ino_of(row.get(0)?))
+    }
+
     /// All that was sent to a place and not heard of since, by whatever inode had the name then.
     pub fn attempts_at(&self, parent: Ino, name: &str) -> Result<Vec<Attempt>> {
         let sql = "SELECT parent, name, size, sha256 FROM attempts WHERE parent = ? AND name = ?";

@@ -29,9 +29,14 @@ impl Shared {
         let facts = self.store().read(|rows| {
             let Some(attempt) = rows.attempt(ino)? else { return Ok(None) };
             let directory = rows.remote_path(0, attempt.parent)?;
-            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), rows.view(ino, 0, Which::Remote)?)))
+            let (base, before) = (rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?);
+            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), base, before)))
         })?;
-        let Some((path, before)) = facts else { return Ok(None) };
+        let Some((path, base, before)) = facts else { return Ok(None) };
+        if before.as_ref().is_some_and(|before| base.is_none_or(|base| !base.same_content(before))) {
+            // Seen since the step was planned.
+            return Ok(Some(Progress::Went));
+        }
         let mut there = None;
         if let Some(path) = &path {
             if self.guard.is_busy(path) {

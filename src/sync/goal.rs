@@ -1,7 +1,8 @@
 //! Where an inode is to be on the remote, and who stands there.
 
 use super::Shared;
-use super::operate::time_moved;
+use super::engine::is_local_only;
+use super::operate::{Progress, time_moved};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, Ino, Meta, Name};
 use crate::remote::{Condition, Place};
@@ -61,18 +62,32 @@ impl Shared {
         })
     }
 
-    /// Notes what is about to be sent, so that it is known again when its answer is lost. False, and nothing noted, where it is
-    /// not to be sent any more.
+    /// Notes what is about to be sent, so that it is known again when its answer is lost. Else, and nothing noted, how the step
+    /// ends: it is not to be sent any more, or something else was sent to this place before and not heard of since.
     ///
     /// Asked once the place is ours: what was read before may have been changed by the call that had it. One transaction: an
     /// inode that is forgotten here in between would leave a note of nobody, and on the remote a file that nobody deletes.
-    pub(super) fn attempt(&self, node: &Node, goal: &Goal, condition: &Condition, sent: &Attempt) -> Result<bool> {
+    pub(super) fn attempt(
+        &self,
+        node: &Node,
+        goal: &Goal,
+        condition: &Condition,
+        sent: &Attempt,
+    ) -> Result<Option<Progress>> {
         self.store().write(|tx| {
-            let still = self.is_still(tx, node, goal, condition)?;
-            if still {
-                tx.set_attempt(node.ino, Some(sent))?;
+            if !self.is_still(tx, node, goal, condition)? {
+                return Ok(Some(Progress::Went));
             }
-            Ok(still)
+            // Of two that were sent to one place nobody could tell whose is there.
+            for rival in tx.attempted_at(goal.parent, &goal.raw)? {
+                let name = tx.place(rival)?.map(|(_, name)| name);
+                let stays = name.is_some_and(|name| is_local_only(&self.settings.local_only, name.as_bytes()));
+                if rival != node.ino && !stays {
+                    return Ok(Some(Progress::Waits(rival)));
+                }
+            }
+            tx.set_attempt(node.ino, Some(sent))?;
+            Ok(None)
         })
     }
 

@@ -126,8 +126,9 @@ impl Shared {
                 // A delete and a new file of that name: a new version of the same remote file. Not while it is being deleted.
                 let Some(_call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
                 let handed = self.store().write(|tx| {
-                    let still =
-                        tx.place(other)?.is_none() && tx.view(other, 0, Which::Remote)?.as_ref() == Some(&*view);
+                    let still = tx.place(other)?.is_none()
+                        && tx.view(other, 0, Which::Remote)?.as_ref() == Some(&*view)
+                        && tx.view(ino, 0, Which::Remote)?.is_none();
                     if still {
                         tx.hand_over_views(other, ino)?;
                     }
@@ -154,8 +155,8 @@ impl Shared {
     async fn make_directory(&self, node: &Node, goal: &Goal) -> Result<Progress> {
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
-        if !self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
-            return Ok(Progress::Went);
+        if let Some(ended) = self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
+            return Ok(ended);
         }
         let entry = match self.remote().mkdir(&goal.place, &meta).await {
             Ok(entry) => entry,
@@ -176,8 +177,8 @@ impl Shared {
         };
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
-        if !self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
-            return Ok(Progress::Went);
+        if let Some(ended) = self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
+            return Ok(ended);
         }
         let sent = if self.remote().capabilities().symlinks {
             self.remote().put_link(&goal.place, &target, meta.clone()).await

@@ -119,9 +119,9 @@ impl Shared {
             self.moving.end(ino);
             return Ok(Progress::Busy);
         };
-        if !self.attempt(node, goal, &condition, &content_of(goal, &body)?)? {
+        if let Some(ended) = self.attempt(node, goal, &condition, &content_of(goal, &body)?)? {
             self.moving.end(ino);
-            return Ok(Progress::Went);
+            return Ok(ended);
         }
         let sent = self.transfer(ino, goal, body.clone(), generation, &meta, &condition).await;
         self.moving.end(ino);
