@@ -22,8 +22,8 @@ impl Rows<'_> {
             ),
             ("an inode has two names", "SELECT count(*) FROM (SELECT 1 FROM names GROUP BY ino HAVING count(*) > 1)"),
             (
-                "what was sent belongs to no inode",
-                "SELECT count(*) FROM attempts WHERE ino NOT IN (SELECT ino FROM nodes)",
+                "what was sent belongs to no inode that waits",
+                "SELECT count(*) FROM attempts WHERE ino NOT IN (SELECT ino FROM pending)",
             ),
             ("what is moved is no inode", "SELECT count(*) FROM moves WHERE ino NOT IN (SELECT ino FROM nodes)"),
             ("a view belongs to no inode", "SELECT count(*) FROM views WHERE ino NOT IN (SELECT ino FROM nodes)"),

@@ -59,6 +59,8 @@ impl<'c> Tx<'c> {
             } else {
                 self.run("DELETE FROM pending WHERE ino = ?", [ino.get() as i64])?;
                 self.run("DELETE FROM failures WHERE ino = ?", [ino.get() as i64])?;
+                // Both sides are equal: whatever was sent is there, or was replaced.
+                self.run("DELETE FROM attempts WHERE ino = ?", [ino.get() as i64])?;
                 if self.rows.is_unneeded(ino)? {
                     self.events.push(Event::Touched(ino));
                 }

@@ -30,7 +30,7 @@ impl Shared {
         if node.kind == FileKind::Symlink && view.kind == FileKind::Symlink && node.target.is_some() {
             let there = self.link_target(ino).await?;
             if Some(&there) == node.target.as_ref() {
-                return self.agree(ino);
+                return self.own_up(ino);
             }
         }
         self.store().write(|tx| {
@@ -87,7 +87,7 @@ impl Shared {
     }
 
     /// The remote holds what we sent before its answer was lost, and nobody else's: that is the base now.
-    fn own_up(&self, ino: Ino) -> Result<Progress> {
+    pub(super) fn own_up(&self, ino: Ino) -> Result<Progress> {
         self.store().write(|tx| {
             if let Some(view) = tx.view(ino, 0, Which::Remote)? {
                 let meta = tx.node(ino)?.meta();
@@ -163,17 +163,6 @@ impl Shared {
             let Some(view) = tx.view(ino, 0, Which::Remote)? else { return Ok(()) };
             let entry = entry_of(&view);
             self.observer().take(tx, ino, &entry)
-        })?;
-        Ok(Progress::Went)
-    }
-
-    pub(super) fn agree(&self, ino: Ino) -> Result<Progress> {
-        self.store().write(|tx| {
-            if let Some(view) = tx.view(ino, 0, Which::Remote)? {
-                let node = tx.node(ino)?;
-                tx.set_view(ino, 0, Which::Base, Some(&View { meta: node.meta(), ..view }))?;
-            }
-            Ok(())
         })?;
         Ok(Progress::Went)
     }

@@ -456,14 +456,20 @@ async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>)
         Step::Send => shared.send(ino, large).await?,
         Step::SetMeta => shared.set_meta(ino).await?,
         Step::Take => shared.take(ino)?,
-        Step::Agree => shared.agree(ino)?,
+        Step::Agree => shared.own_up(ino)?,
         Step::KeepBoth => shared.keep_both(ino).await?,
     };
     Ok(match progress {
         Progress::Went => Done::Again,
         Progress::Ended => Done::Rest,
-        Progress::Waits(on) => Done::Wait(on),
-        Progress::Busy => Done::Later,
+        Progress::Waits(on) => {
+            tracing::debug!("inode {ino}: waits for inode {on}");
+            Done::Wait(on)
+        }
+        Progress::Busy => {
+            tracing::debug!("inode {ino}: its place is busy");
+            Done::Later
+        }
     })
 }
 
