@@ -30,32 +30,33 @@ impl Shared {
             let Some(attempt) = rows.attempt(ino)? else { return Ok(None) };
             let directory = rows.remote_path(0, attempt.parent)?;
             let (base, before) = (rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?);
-            Ok(Some((directory.map(|directory| directory.join(&attempt.name)), base, before)))
+            let way = rows.on_its_way(attempt.parent)?;
+            Ok(Some((attempt.parent, way, directory.map(|directory| directory.join(&attempt.name)), base, before)))
         })?;
-        let Some((path, base, before)) = facts else { return Ok(None) };
+        let Some((parent, way, path, base, before)) = facts else { return Ok(None) };
         if before.as_ref().is_some_and(|before| base.is_none_or(|base| !base.same_content(before))) {
             // Seen since the step was planned.
             return Ok(Some(Progress::Went));
         }
-        let mut there = None;
-        if let Some(path) = &path {
-            if self.guard.is_busy(path) {
+        if let Some(way) = way {
+            return Ok(Some(Progress::Waits(way)));
+        }
+        if let Some(path) = path {
+            if self.guard.is_busy(&path) {
                 return Ok(Some(Progress::Busy));
             }
-            there = self.look(&Place::at(path.clone())).await?;
+            let (_, noted) = self.look_closely(&Place::at(path)).await?;
+            if !noted {
+                // A call of ours touched the place meanwhile.
+                return Ok(Some(Progress::Busy));
+            }
         }
         self.store().write(|tx| {
             if tx.view(ino, 0, Which::Remote)? != before {
                 return Ok(Some(Progress::Went));
             }
-            let known = match &path {
-                Some(path) => tx.at_remote_path(0, path)?,
-                None => None,
-            };
-            let news = there.is_some_and(|entry| before.is_none_or(|view| view.version != entry.version));
-            if news && known.is_none_or(|known| known == ino) {
-                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
-                return Ok(Some(Progress::Busy));
+            if let Some(way) = tx.on_its_way(parent)? {
+                return Ok(Some(Progress::Waits(way)));
             }
             tx.set_attempt(ino, None)?;
             Ok(None)

@@ -102,31 +102,34 @@ impl Shared {
     pub(super) async fn inquire(&self, ino: Ino) -> Result<Progress> {
         let (attempt, view) = self.store().read(|rows| Ok((rows.attempt(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         let Some(attempt) = attempt else { return Ok(Progress::Went) };
-        if let Some(parent) = self.store().read(|rows| rows.remote_path(0, attempt.parent))? {
+        let (way, parent) =
+            self.store().read(|rows| Ok((rows.on_its_way(attempt.parent)?, rows.remote_path(0, attempt.parent)?)))?;
+        if let Some(way) = way {
+            return Ok(Progress::Waits(way));
+        }
+        if let Some(parent) = parent {
             let path = parent.join(&attempt.name);
             if self.guard.is_busy(&path) {
                 return Ok(Progress::Busy);
             }
-            let there = self.look(&Place::at(path.clone())).await?;
-            let (now, known, rival) = self.store().read(|rows| {
-                let known = rows.at_remote_path(0, &path)?;
-                let rival = match known.filter(|known| *known != ino) {
+            let (_, noted) = self.look_closely(&Place::at(path.clone())).await?;
+            let (now, way, rival) = self.store().read(|rows| {
+                let rival = match rows.at_remote_path(0, &path)?.filter(|known| *known != ino) {
                     Some(known) => rows.attempt(known)?.map(|_| known),
                     None => None,
                 };
-                Ok((rows.view(ino, 0, Which::Remote)?, known, rival))
+                Ok((rows.view(ino, 0, Which::Remote)?, rows.on_its_way(attempt.parent)?, rival))
             })?;
-            if let Some(rival) = rival {
-                // Whose of both it is is found out with both notes.
-                return Ok(Progress::Waits(rival));
+            // Whose of both it is is found out with both notes.
+            if let Some(first) = way.or(rival) {
+                return Ok(Progress::Waits(first));
             }
             if now != view {
                 // Seen only now.
                 return Ok(Progress::Went);
             }
-            let news = there.is_some_and(|entry| view.as_ref().is_none_or(|view| view.version != entry.version));
-            if news && known.is_none_or(|known| known == ino) {
-                // Seen, and not to be believed yet: a call of ours touched the place meanwhile.
+            if !noted {
+                // A call of ours touched the place meanwhile.
                 return Ok(Progress::Busy);
             }
         }

@@ -47,23 +47,34 @@ fn judge(view: &View, here: Option<Entry>, there: Option<Entry>) -> Found {
 impl Shared {
     /// Looks at both places of a move whose answer was not heard, and notes what became of it.
     pub(super) async fn locate(&self, ino: Ino) -> Result<Progress> {
-        let facts = self.store().read(|rows| {
-            let Some((parent, raw)) = rows.moving(ino)? else { return Ok(None) };
-            let (view, from) = (rows.view(ino, 0, Which::Remote)?, rows.remote_path(0, ino)?);
-            let to = rows.remote_path(0, parent)?.map(|directory| directory.join(&raw));
-            let over = rows.remote_child(0, parent, &raw)?.filter(|over| *over != ino);
-            let over = match over {
-                Some(over) => Some((over, rows.view(over, 0, Which::Remote)?)),
-                None => None,
-            };
-            Ok(Some((parent, raw, view, from, to, over)))
-        })?;
-        let Some((parent, raw, view, from, to, over)) = facts else { return Ok(Progress::Went) };
+        let facts = || {
+            self.store().read(|rows| {
+                let Some((parent, raw)) = rows.moving(ino)? else { return Ok(None) };
+                let (view, from) = (rows.view(ino, 0, Which::Remote)?, rows.remote_path(0, ino)?);
+                let to = rows.remote_path(0, parent)?.map(|directory| directory.join(&raw));
+                let over = rows.remote_child(0, parent, &raw)?.filter(|over| *over != ino);
+                let over = match over {
+                    Some(over) => Some((over, rows.view(over, 0, Which::Remote)?)),
+                    None => None,
+                };
+                let above = view.as_ref().map_or(Ok(None), |view| rows.on_its_way(view.parent))?;
+                let way = above.or(rows.on_its_way(parent)?);
+                Ok(Some((parent, raw, view, from, to, over, way)))
+            })
+        };
+        let seen = facts()?;
+        let Some((parent, raw, view, from, to, over, way)) = seen.clone() else { return Ok(Progress::Went) };
+        if let Some(way) = way {
+            return Ok(Progress::Waits(way));
+        }
         let (Some(view), Some(from), Some(to)) = (view, from, to) else {
             self.store().write(|tx| tx.set_move(ino, None))?;
             return Ok(Progress::Went);
         };
         let Some(call) = self.guard.call(vec![from.clone(), to.clone()]) else { return Ok(Progress::Busy) };
+        if facts()? != seen {
+            return Ok(Progress::Busy);
+        }
         let (from, to) = (Place::at(from), Place::at(to));
         let here = if from.path == to.path { None } else { self.remote().stat(&from).await? };
         // What the move was to replace is no proof of it.

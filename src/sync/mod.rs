@@ -109,10 +109,12 @@ impl Shared {
         })
     }
 
-    /// Notes that the remote has nothing at a path, if the listing is to be believed there.
-    fn note_absent(&self, path: &RemotePath, listing: &Listing<'_>) -> Result<()> {
+    /// Notes that the remote has nothing at a path. False, and nothing noted, where the listing is not to be believed there.
+    fn note_absent(&self, path: &RemotePath, listing: &Listing<'_>) -> Result<bool> {
+        let mut believed = true;
         let gone = self.store().write(|tx| {
             if !listing.believes_absence(path) {
+                believed = false;
                 return Ok(None);
             }
             let Some(ino) = tx.at_remote_path(0, path)?.filter(|ino| *ino != Ino::ROOT) else { return Ok(None) };
@@ -122,18 +124,23 @@ impl Shared {
         if let Some(ino) = gone {
             self.drop_if_unneeded(ino)?;
         }
-        Ok(())
+        Ok(believed)
     }
 
     /// Looks at one place of the remote and notes what is there; nothing if a call of ours touched it meanwhile.
     async fn look(&self, place: &Place) -> Result<Option<Entry>> {
+        Ok(self.look_closely(place).await?.0)
+    }
+
+    /// The same, and whether it was noted.
+    async fn look_closely(&self, place: &Place) -> Result<(Option<Entry>, bool)> {
         let listing = self.guard.listing();
         let entry = self.remote().stat(place).await?;
-        match &entry {
-            Some(entry) => drop(self.note_present(&place.path, entry, &listing)?),
+        let noted = match &entry {
+            Some(entry) => self.note_present(&place.path, entry, &listing)?.is_some(),
             None => self.note_absent(&place.path, &listing)?,
-        }
-        Ok(entry)
+        };
+        Ok((entry, noted))
     }
 
     /// Drops cached blocks of an inode but those of `keep`. It is only cache: a failure costs space, not bytes.
