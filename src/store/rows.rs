@@ -401,6 +401,13 @@ impl<'c> Rows<'c> {
         })
     }
 
+    /// All that is being moved, and where to.
+    pub fn moves(&self) -> Result<Vec<(Ino, Ino, String)>> {
+        self.many("SELECT ino, parent, name FROM moves", [], |row| {
+            Ok((ino_of(row.get(0)?)?, ino_of(row.get(1)?)?, row.get(2)?))
+        })
+    }
+
     /// The inode itself or the directory above it, as the remote has them, that is being moved: no path below it is certain.
     pub fn on_its_way(&self, ino: Ino) -> Result<Option<Ino>> {
         let mut at = Some(ino);

@@ -118,6 +118,10 @@ impl Sync {
             moving: Default::default(),
             rates: Default::default(),
         });
+        if let Err(error) = shared.take_up_moves() {
+            // A listing may then be believed too early: a file is shown under the name of another for a moment.
+            tracing::error!("read the moves that nothing was heard of: {error}");
+        }
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let sync = Sync { shared, overflow: Arc::new(Notify::new()), stop: watch::Sender::new(false) };
         sync.shared.parts.store.listen(listen(Touched { events, overflow: sync.overflow.clone() }));

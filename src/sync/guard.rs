@@ -1,6 +1,6 @@
 //! Which places of the remote our own calls touch, so that a listing that began before a call ended is not believed there.
 
-use crate::model::{Entry, FileKind, RemotePath};
+use crate::model::{Entry, FileKind, Ino, RemotePath};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,8 @@ struct State {
     running: HashMap<String, u32>,
     ended: HashMap<String, u64>,
     listings: HashMap<u64, u32>,
+    /// Moves that ended without an answer: their places count as being touched until it is known where the inode is.
+    kept: HashMap<Ino, Vec<RemotePath>>,
     /// Places of which something was heard and not believed: to be looked at when they are free. True: with all below.
     doubted: HashMap<String, bool>,
 }
@@ -62,6 +64,21 @@ impl Guard {
         for path in &paths {
             *state.running.entry(path.as_str().to_owned()).or_default() += 1;
         }
+        Some(Call { guard: self, paths })
+    }
+
+    /// Takes up a move of an earlier worker that nothing was heard of.
+    pub(super) fn keep(&self, ino: Ino, paths: Vec<RemotePath>) {
+        let mut state = self.lock();
+        for path in &paths {
+            *state.running.entry(path.as_str().to_owned()).or_default() += 1;
+        }
+        state.kept.insert(ino, paths);
+    }
+
+    /// Goes on with a move that nothing was heard of.
+    pub(super) fn resume(&self, ino: Ino) -> Option<Call<'_>> {
+        let paths = self.lock().kept.remove(&ino)?;
         Some(Call { guard: self, paths })
     }
 
@@ -114,6 +131,14 @@ fn above(path: &RemotePath) -> impl Iterator<Item = &str> {
     let text = path.as_str();
     let ends = text.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
     ends.map(move |at| &text[..at]).chain(std::iter::once(text))
+}
+
+impl Call<'_> {
+    /// Leaves the places touched when this ends, until [`Guard::resume`].
+    pub(super) fn keep(mut self, ino: Ino) {
+        let paths = std::mem::take(&mut self.paths);
+        self.guard.lock().kept.insert(ino, paths);
+    }
 }
 
 impl Listing<'_> {
@@ -222,6 +247,17 @@ mod tests {
         assert!(!listing.believes_absence(&p("")) || p("").is_root());
         drop(listing);
         assert!(guard.listing().believes(&p("a/b")));
+    }
+
+    #[test]
+    fn a_move_without_an_answer_is_not_over() {
+        let guard = Guard::default();
+        let p = RemotePath::new;
+        let ino = Ino::new(7).unwrap();
+        guard.call(vec![p("a"), p("b")]).unwrap().keep(ino);
+        assert!(guard.call(vec![p("b/c")]).is_none() && !guard.listing().believes(&p("a/x")));
+        drop(guard.resume(ino).unwrap());
+        assert!(guard.call(vec![p("b/c")]).is_some() && guard.resume(ino).is_none());
     }
 
     #[test]

@@ -23,6 +23,11 @@ enum Found {
     NotMoved,
 }
 
+/// Whether the entry is the view's by its id; `None`: this remote has none.
+fn is_it(entry: &Entry, view: &View) -> Option<bool> {
+    Some(entry.id.as_ref()? == view.id.as_ref()?)
+}
+
 /// Whether the entry can only be what the view says, at another place.
 fn is_same(entry: &Entry, view: &View) -> bool {
     if entry.kind == FileKind::Directory || view.kind == FileKind::Directory {
@@ -34,11 +39,15 @@ fn is_same(entry: &Entry, view: &View) -> bool {
 }
 
 fn judge(view: &View, here: Option<Entry>, there: Option<Entry>) -> Found {
-    let stayed = here.is_some_and(|here| here.kind == FileKind::Directory || here.version == view.version);
+    let unchanged = |here: &Entry| here.kind == FileKind::Directory || here.version == view.version;
+    let stayed = here.is_some_and(|here| is_it(&here, view).unwrap_or_else(|| unchanged(&here)));
     match there {
+        Some(there) if !stayed && is_it(&there, view) == Some(false) => Found::NotMoved,
         Some(there) if !stayed && is_same(&there, view) => Found::Moved(there),
         Some(there) if !stayed => Found::Changed(there),
-        Some(there) if there.kind != FileKind::Directory && is_same(&there, view) => Found::Copied(there),
+        Some(there) if there.kind != FileKind::Directory && is_it(&there, view).is_none() && is_same(&there, view) => {
+            Found::Copied(there)
+        }
         // Directories that are copied one by one go on where they were stopped.
         _ => Found::NotMoved,
     }
@@ -67,27 +76,53 @@ impl Shared {
         if let Some(way) = way {
             return Ok(Progress::Waits(way));
         }
+        let call = self.guard.resume(ino);
         let (Some(view), Some(from), Some(to)) = (view, from, to) else {
             self.store().write(|tx| tx.set_move(ino, None))?;
             return Ok(Progress::Went);
         };
-        let Some(call) = self.guard.call(vec![from.clone(), to.clone()]) else { return Ok(Progress::Busy) };
+        let Some(call) = call.or_else(|| self.guard.call(vec![from.clone(), to.clone()])) else {
+            return Ok(Progress::Busy);
+        };
         if facts()? != seen {
+            call.keep(ino);
             return Ok(Progress::Busy);
         }
         let (from, to) = (Place::at(from), Place::at(to));
-        let here = if from.path == to.path { None } else { self.remote().stat(&from).await? };
+        let goal = Goal { parent, name: self.names.shown(&raw, view.kind).name, raw, place: to };
+        if let Err(error) = self.find(ino, &view, &from, &goal, over).await {
+            call.keep(ino);
+            return Err(error);
+        }
+        drop(call);
+        // What was not believed meanwhile is looked at now.
+        self.look(&from).await?;
+        self.look(&goal.place).await?;
+        Ok(Progress::Went)
+    }
+
+    /// `over`: what the move was to replace, and the remote's view of it.
+    async fn find(
+        &self,
+        ino: Ino,
+        view: &View,
+        from: &Place,
+        goal: &Goal,
+        over: Option<(Ino, Option<View>)>,
+    ) -> Result<()> {
+        let to = &goal.place;
+        let here = if from.path == to.path { None } else { self.remote().stat(from).await? };
         // What the move was to replace is no proof of it.
-        let there = self.remote().stat(&to).await?.filter(|there| {
+        let there = self.remote().stat(to).await?.filter(|there| {
             let old = over.as_ref().and_then(|(_, old)| old.as_ref());
             old.is_none_or(|old| old.version != there.version || old.kind != there.kind)
         });
-        let found = judge(&view, here, there);
+        tracing::debug!("inode {ino}: {} has {here:?}, {} has {there:?}", from.path, to.path);
+        let found = judge(view, here, there);
         if matches!(found, Found::Copied(_)) {
             let condition = view.version.clone().map_or(Condition::Any, Condition::Is);
-            self.remote().remove(&from, false, &condition).await?;
+            self.remote().remove(from, false, &condition).await?;
         }
-        let goal = Goal { parent, name: self.names.shown(&raw, view.kind).name, raw, place: to.clone() };
         let retagged = self.store().write(|tx| {
             let (entry, changed) = match &found {
                 Found::Moved(entry) | Found::Copied(entry) => (Some(entry), None),
@@ -98,7 +133,7 @@ impl Shared {
                 tx.set_view(over, 0, Which::Remote, None)?;
                 tx.set_view(over, 0, Which::Base, None)?;
             }
-            let retagged = renamed(tx, ino, &goal, entry)?;
+            let retagged = renamed(tx, ino, goal, entry)?;
             if let Some(changed) = changed {
                 let now = View::of(changed, goal.parent, &goal.raw, goal.name.clone());
                 tx.set_view(ino, 0, Which::Remote, Some(&now))?;
@@ -108,12 +143,24 @@ impl Shared {
         if let Some((old, new)) = retagged {
             self.retag(ino, &old, &new);
         }
-        drop(call);
         tracing::debug!("inode {ino}: the move to {} was {}", to.path, found.word());
-        // What was not believed meanwhile is looked at now.
-        self.look(&from).await?;
-        self.look(&to).await?;
-        Ok(Progress::Went)
+        Ok(())
+    }
+
+    /// Takes up the moves of an earlier worker that nothing was heard of.
+    pub(super) fn take_up_moves(&self) -> Result<()> {
+        let moves = self.store().read(|rows| {
+            let mut found = Vec::new();
+            for (ino, parent, name) in rows.moves()? {
+                let to = rows.remote_path(0, parent)?.map(|directory| directory.join(&name));
+                if let (Some(from), Some(to)) = (rows.remote_path(0, ino)?, to) {
+                    found.push((ino, vec![from, to]));
+                }
+            }
+            Ok(found)
+        })?;
+        moves.into_iter().for_each(|(ino, paths)| self.guard.keep(ino, paths));
+        Ok(())
     }
 }
 

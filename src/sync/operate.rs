@@ -262,6 +262,7 @@ impl Shared {
         if !noted {
             return Ok(Progress::Went);
         }
+        call.keep(ino);
         let source = if directory { None } else { view.version.as_ref() };
         let doing = format!("move {} to {}", from.path, goal.place.path);
         match self.remote().rename(&from, &goal.place, source, &condition).await {
@@ -277,7 +278,6 @@ impl Shared {
                 .into_iter()
                 .for_each(|(old, new)| self.retag(ino, &old, &new)),
             Err(e) if matches!(e.kind, Kind::NotFound | Kind::Precondition | Kind::Exists) => {
-                drop(call);
                 // A lost answer, and the repetition of what was done, looks like this too.
                 return match self.locate(ino).await? {
                     Progress::Went
@@ -291,7 +291,7 @@ impl Shared {
             }
             Err(e) => return Err(e.context(doing)),
         }
-        drop(call);
+        drop(self.guard.resume(ino));
         if let Some(other) = replaced {
             self.drop_if_unneeded(other)?;
         }
