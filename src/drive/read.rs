@@ -133,6 +133,10 @@ impl Drive {
                         let target = self.base_target(ino, staged)?;
                         let end = target.size.min(offset.saturating_add(len as u64));
                         self.parts().fetcher.bring(&target, offset.min(end)..end).await?;
+                        if target.is_missing(&(offset..end)) {
+                            // There is no room for it: what is here and what was fetched are put together.
+                            return self.read_patched(&target, offset, len).await;
+                        }
                     }
                     Err(e) if e.kind == Kind::Stale => {}
                     Err(e) => return Err(e),
@@ -141,6 +145,13 @@ impl Drive {
             source = self.source(ino)?;
         }
         Err(Error::new(Kind::Unavailable, format!("inode {ino} keeps changing under this read")))
+    }
+
+    /// Reads a staged file part of which the disk has no room for.
+    async fn read_patched(&self, target: &Target, offset: u64, len: usize) -> Result<Bytes> {
+        let Sink::Journal(staged) = &target.sink else { return Ok(Bytes::new()) };
+        let range = offset..offset.saturating_add(len as u64);
+        self.parts().fetcher.patched(target, range, || staged.read_present(offset, len)).await
     }
 
     /// The next data or hole at or after `offset` (lseek(2), SEEK_DATA and SEEK_HOLE). `None`: behind the end (ENXIO).

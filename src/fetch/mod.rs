@@ -104,11 +104,27 @@ impl Target {
         }
     }
 
-    /// Whether the sink took the piece. A full cache keeps nothing; the bytes are still handed to who waits.
+    /// What of `range` is not in the sink, to the byte.
+    fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        match &self.sink {
+            Sink::Cache(file) => file.missing(range),
+            Sink::Journal(staged) => staged.missing(range),
+        }
+    }
+
+    /// Whether something of `range` is not in the sink.
+    pub fn is_missing(&self, range: &Range<u64>) -> bool {
+        !self.gaps(range.clone()).is_empty()
+    }
+
+    /// Whether the sink took the piece. A full disk keeps nothing; the bytes are still handed to who waits.
     fn keep(&self, offset: u64, piece: &Bytes) -> Result<bool> {
         match &self.sink {
             Sink::Cache(file) => file.store(offset, piece).map(|stored| stored != Stored::NoSpace),
-            Sink::Journal(staged) => staged.fill(offset, piece).map(|()| true),
+            Sink::Journal(staged) => match staged.fill(offset, piece) {
+                Err(error) if error.kind == Kind::NoSpace => Ok(false),
+                filled => filled.map(|()| true),
+            },
         }
     }
 }
@@ -175,7 +191,7 @@ impl Fetcher {
         Ok(Bytes::from(out))
     }
 
-    /// Brings `range` into the target's sink. `Changed`: the remote has another version.
+    /// Brings `range` into the target's sink, as far as there is room. `Changed`: the remote has another version.
     pub async fn bring(self: &Arc<Self>, target: &Target, range: Range<u64>) -> Result<()> {
         self.bring_when(target, range, Need::Now).await
     }
@@ -183,6 +199,42 @@ impl Fetcher {
     async fn bring_when(self: &Arc<Self>, target: &Target, range: Range<u64>, need: Need) -> Result<()> {
         for (piece, flight) in self.begin(target, range, need) {
             flight.wait(piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads `range` of a file part of which its disk has no room for: `here` gives what is here of it, and the rest comes from the
+    /// remote. Short where `here` is.
+    pub async fn patched(
+        self: &Arc<Self>,
+        target: &Target,
+        range: Range<u64>,
+        here: impl Fn() -> Result<Vec<u8>>,
+    ) -> Result<Bytes> {
+        let mut tries = 0;
+        loop {
+            // Before what is here is read: what comes to the disk in between is read from the remote.
+            let gaps = target.gaps(range.clone());
+            let mut buf = here()?;
+            match self.patch(target, gaps, range.start, &mut buf).await {
+                Ok(()) => return Ok(buf.into()),
+                // It came to the disk meanwhile and is in no memory.
+                Err(e) if e.kind == Kind::Unavailable && tries < 3 => tries += 1,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn patch(self: &Arc<Self>, target: &Target, gaps: Vec<Range<u64>>, start: u64, buf: &mut [u8]) -> Result<()> {
+        let end = start + buf.len() as u64;
+        for gap in gaps {
+            let mut at = gap.start.max(start);
+            while at < gap.end.min(end).min(target.size) {
+                let bytes = self.read(target, at, (gap.end.min(end) - at) as usize).await?;
+                let place = (at - start) as usize;
+                buf[place..place + bytes.len()].copy_from_slice(&bytes);
+                at += bytes.len() as u64;
+            }
         }
         Ok(())
     }

@@ -59,6 +59,8 @@ pub struct Leaving<'a> {
     pub file: &'a Arc<dyn DiskFile>,
     /// Its size in bytes.
     pub size: u64,
+    /// Whether all its bytes are here.
+    pub whole: bool,
     /// What it is charged at the [`Space`]; who takes the file takes the charge.
     pub charged: u64,
 }

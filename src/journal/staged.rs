@@ -167,6 +167,20 @@ impl Staged {
         Ok(Some(buf))
     }
 
+    /// The same whether all of it is here or not: what is missing is undefined.
+    pub fn read_present(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let end = {
+            let state = self.state();
+            if state.retired {
+                return Err(Journal::stale(self.ino));
+            }
+            state.size.min(offset.saturating_add(len as u64)).max(offset)
+        };
+        let mut buf = vec![0; (end - offset) as usize];
+        self.file.read_at(&mut buf, offset).context(format!("read inode {}", self.ino))?;
+        Ok(buf)
+    }
+
     /// Begins a change: refuses a retired file, and starts a new generation if an upload reads this one.
     fn begin(&self, state: &mut State) -> Result<()> {
         if state.retired {
@@ -382,14 +396,11 @@ impl Staged {
         }
     }
 
-    /// Takes the content as it is now for an upload. `Unavailable`: not all of it is here yet (a fill runs).
+    /// Takes the content as it is now for an upload. What is missing of it is the base's (`missing`).
     pub fn snapshot(self: &Arc<Self>) -> Result<Snapshot> {
         let mut state = self.state();
         if state.retired {
             return Err(Journal::stale(self.ino));
-        }
-        if !state.present.contains(0..state.size) {
-            return Err(Error::new(Kind::Unavailable, format!("inode {} is not filled yet", self.ino)));
         }
         let generation = state.header.generation;
         state.snapshot = Some(generation);
@@ -399,12 +410,6 @@ impl Staged {
     /// The generation of the bytes as they are now.
     pub fn generation(&self) -> u64 {
         self.state().header.generation
-    }
-
-    /// Whether an upload of `generation` may be resumed: the bytes are still of it. Marks it as being read.
-    pub fn resume(self: &Arc<Self>, generation: u64) -> Option<Snapshot> {
-        let snapshot = self.snapshot().ok()?;
-        (snapshot.generation == generation).then_some(snapshot)
     }
 
     pub(super) fn take_changed(&self) -> bool {
@@ -428,7 +433,13 @@ impl Staged {
         agree(state.size, state.mtime_ns)?;
         let data = self.shared.path(self.ino, "data");
         let charged = state.charged.total();
-        if !take(Leaving { path: &data, file: &self.file, size: state.size, charged }) {
+        if !take(Leaving {
+            path: &data,
+            file: &self.file,
+            size: state.size,
+            whole: state.present.contains(0..state.size),
+            charged,
+        }) {
             // Already gone is as good: nothing of it counts any more.
             let _ = self.shared.disk.remove(&data);
             self.shared.space.released(charged);

@@ -4,7 +4,7 @@ use super::names::Names;
 use super::plan::{Facts, Step, plan};
 use super::queue::{Mark, Queue};
 use super::{Shared, SyncParts};
-use crate::error::{Error, Kind, Result, Retry};
+use crate::error::{Kind, Result, Retry};
 use crate::events::Want;
 use crate::model::{FileKind, Ino, Name};
 use crate::store::{Content, Event, Rows, View, Which};
@@ -273,7 +273,7 @@ impl Sync {
                         backoff.min(Duration::from_secs(5))
                     }
                     // Written during its upload, or somebody else was first, or it is elsewhere by now: look again after the quiet time.
-                    (Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound, _) => {
+                    (Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound | Kind::NotEmpty, _) => {
                         self.shared.settings.write_back.max(backoff / 4)
                     }
                     (_, Retry::Later) => e.retry_after.unwrap_or(backoff),
@@ -287,14 +287,18 @@ impl Sync {
                     self.shared.rates.set_error(&reason, self.shared.parts.clock.wall_ns());
                 }
                 let lasting = e.kind.retry() == Retry::Never
-                    && !matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound);
+                    && !matches!(
+                        e.kind,
+                        Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound | Kind::NotEmpty
+                    );
                 if lasting {
                     let at = self.shared.parts.clock.wall_ns();
                     if let Err(e) = self.shared.store().write(|tx| tx.set_failure(ino, Some(&reason), at)) {
                         tracing::error!("note the failure of inode {ino}: {e}");
                     }
                 }
-                if matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound) {
+                if matches!(e.kind, Kind::Changed | Kind::Precondition | Kind::Stale | Kind::NotFound | Kind::NotEmpty)
+                {
                     // What the failing call saw there is news: the plan is another one perhaps.
                     queue.put(ino, now + wait);
                     return;
@@ -380,7 +384,8 @@ impl Sync {
         if let Some(staged) = self.shared.parts.journal.get(ino) {
             last = last.max(staged.last_write()).min(now);
         }
-        let quiet = if opens.writers > 0 {
+        // A writer that waits for room waits for this very upload, perhaps.
+        let quiet = if opens.writers > 0 && !pressed {
             QUIET_OPEN.max(self.shared.settings.write_back)
         } else {
             self.shared.settings.write_back
@@ -475,11 +480,6 @@ async fn act(shared: &Arc<Shared>, ino: Ino, step: Step, large: &Arc<Semaphore>)
             Done::Later
         }
     })
-}
-
-/// The error of an inode that must be filled first.
-pub(super) fn not_filled(ino: Ino) -> Error {
-    Error::new(Kind::Unavailable, format!("inode {ino} is still being filled"))
 }
 
 #[cfg(test)]

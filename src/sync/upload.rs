@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::attempts::content_of;
-use super::engine::{LARGE, not_filled};
+use super::engine::LARGE;
 use super::goal::Goal;
 use super::operate::Progress;
 use crate::error::{Error, Kind, Result};
@@ -43,6 +43,21 @@ struct Journaled {
     snapshot: Snapshot,
     shared: Arc<Shared>,
     ino: Ino,
+    /// Where what is not here is read: of a file that has no room on this disk as a whole.
+    base: Option<Target>,
+}
+
+impl Journaled {
+    /// Reads what the disk has no room for from the base. Called by remotes, on threads of the runtime.
+    fn patched(&self, base: &Target, range: Range<u64>) -> Result<Bytes> {
+        let fetcher = self.shared.parts.fetcher.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let here = || self.snapshot.read(range.clone()).map(|bytes| bytes.to_vec());
+        let bytes = tokio::task::block_in_place(|| runtime.block_on(fetcher.patched(base, range.clone(), here)))?;
+        // A writer may have come in between.
+        self.snapshot.read(range.start..range.start)?;
+        Ok(bytes)
+    }
 }
 
 impl Source for Journaled {
@@ -51,7 +66,10 @@ impl Source for Journaled {
     }
 
     fn read(&self, range: Range<u64>) -> Result<Bytes> {
-        let bytes = self.snapshot.read(range)?;
+        let bytes = match &self.base {
+            Some(base) if base.is_missing(&range) => self.patched(base, range)?,
+            _ => self.snapshot.read(range)?,
+        };
         self.shared.moving.advance(self.ino, bytes.len() as u64);
         Ok(bytes)
     }
@@ -90,13 +108,11 @@ impl Shared {
             Some(staged) => {
                 if !staged.is_whole() {
                     self.fill(ino).await?;
-                    if !staged.is_whole() {
-                        return Err(not_filled(ino));
-                    }
                 }
                 let snapshot = staged.snapshot()?;
                 let generation = snapshot.generation;
-                (Arc::new(Journaled { snapshot, shared: self.clone(), ino }), Some(generation))
+                let base = if staged.is_whole() { None } else { self.base(ino)? };
+                (Arc::new(Journaled { snapshot, shared: self.clone(), ino, base }), Some(generation))
             }
             None if node.size == 0 => (Arc::new(Literal(Bytes::new())), None),
             None => {
@@ -203,6 +219,9 @@ impl Shared {
             Some(generation),
             |size, mtime_ns| agree(&|| Some((size, mtime_ns))),
             |leaving| {
+                if !leaving.whole {
+                    return false;
+                }
                 let present = std::iter::once(0..leaving.size).collect();
                 let file = leaving.file.clone();
                 match self.parts.cache.adopt(leaving.path, ino, &version, leaving.size, file, present, leaving.charged)
@@ -284,7 +303,7 @@ impl Shared {
         let node = self.store().read(|rows| rows.node(ino))?;
         let body: Body = match self.parts.journal.get(ino) {
             Some(staged) if staged.is_whole() => {
-                Arc::new(Journaled { snapshot: staged.snapshot()?, shared: self.clone(), ino })
+                Arc::new(Journaled { snapshot: staged.snapshot()?, shared: self.clone(), ino, base: None })
             }
             Some(_) => return Ok(false),
             None if node.content == Content::Dirty => Arc::new(Literal(Bytes::new())),
@@ -312,18 +331,21 @@ impl Shared {
         self.confirm(ino, &goal, &entry, &node.meta(), generation)
     }
 
-    /// Fetches what a staged file does not have yet from its base version.
-    pub(super) async fn fill(&self, ino: Ino) -> Result<()> {
-        let Some(staged) = self.parts.journal.get(ino) else { return Ok(()) };
-        let Some(base) = staged.header().base else { return Ok(()) };
+    /// The version that what is missing of a staged file is fetched from.
+    fn base(&self, ino: Ino) -> Result<Option<Target>> {
+        let Some(staged) = self.parts.journal.get(ino) else { return Ok(None) };
+        let Some(base) = staged.header().base else { return Ok(None) };
         let place = self.place(ino).map_err(|_| {
             let why = "the remote changed it before the rest of the old version was here; what was written waits in the journal";
             Error::new(Kind::Corrupt, why)
         })?;
-        let target =
-            Target { ino, version: base.version(), size: base.size, place, sink: Sink::Journal(staged.clone()) };
-        for gap in staged.missing(0..base.size) {
-            self.parts.fetcher.bring(&target, gap).await?;
+        Ok(Some(Target { ino, version: base.version(), size: base.size, place, sink: Sink::Journal(staged) }))
+    }
+
+    /// Fetches what a staged file does not have yet from its base version, as far as there is room for it.
+    pub(super) async fn fill(&self, ino: Ino) -> Result<()> {
+        if let Some(target) = self.base(ino)? {
+            self.parts.fetcher.bring(&target, 0..target.size).await?;
         }
         Ok(())
     }

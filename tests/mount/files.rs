@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::drive::fake;
 use crate::support::posix::{self, errno};
 use crate::support::{run, wait_for};
 use crate::{Cloud, Drive, assert_holds, noise, on_a_mount};
@@ -296,4 +297,54 @@ fn a_mount_in_use_is_not_taken_away() {
     drop(open);
     assert!(drive.command(&["unmount", place]).status().unwrap().success());
     assert_eq!(fs::read(cloud.at("f")).unwrap(), b"x", "sent before the end");
+}
+
+#[test]
+fn a_file_that_is_larger_than_the_cache_is_written_changed_and_read() {
+    if fake() {
+        return;
+    }
+    let cloud = Cloud::new();
+    let drive = Drive::new(cloud.remote().with("cache.max_bytes = \"32MiB\"\nwrite_back_s = 0.5"));
+    let mount = drive.mount();
+    let mut content = noise(48 << 20, 7);
+    let mut file = fs::File::create(mount.at("large")).unwrap();
+    for part in content.chunks(1 << 20) {
+        file.write_all(part).unwrap();
+    }
+    drop(file);
+    mount.wait_saved();
+    assert_holds(cloud.at("large"), &content);
+    assert_holds(mount.at("large"), &content);
+
+    let file = OpenOptions::new().read(true).write(true).open(mount.at("large")).unwrap();
+    for at in [0, 20 << 20, (48 << 20) - 100] {
+        file.write_all_at(b"changed", at).unwrap();
+        content[at as usize..at as usize + 7].copy_from_slice(b"changed");
+    }
+    assert_holds(mount.at("large"), &content);
+    drop(file);
+    mount.wait_saved();
+    assert_holds(cloud.at("large"), &content);
+    assert_holds(mount.at("large"), &content);
+}
+
+#[test]
+fn an_open_file_changes_its_owner_while_it_is_written_and_closed() {
+    on_a_mount(|mount, _| {
+        fs::write(mount.at("f"), "begin").unwrap();
+        let path = mount.at("f");
+        let owner = std::thread::spawn({
+            let path = path.clone();
+            move || (0..300).for_each(|n| std::os::unix::fs::chown(&path, Some(0), Some(n % 3)).unwrap())
+        });
+        for n in 0..300 {
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(b"x").unwrap();
+            drop(file);
+            fs::metadata(&path).unwrap_or_else(|e| panic!("{n}: {e}"));
+        }
+        owner.join().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 305);
+    });
 }
