@@ -42,6 +42,9 @@ pub struct WorkerJob {
 /// How long unmount waits for the mount to go: the keeper gives its worker half a minute to finish.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// How long unmount asks a worker that is being replaced.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How long unmount sends what waits before it has the drive end.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -155,7 +158,7 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
         }
         return Ok(Exit::Done);
     }
-    let mut client = Client::connect(&record(mount)?.socket).map_err(|_| absent(mount))?;
+    let mut client = connected(mount)?;
     refuse_busy(&mount.mountpoint)?;
     let saved = send_rest(&mut client)?;
     match client.stop() {
@@ -171,6 +174,17 @@ pub fn unmount(dir: &Path, force: bool, hooks: &Hooks, places: &Places) -> Resul
         ));
     }
     Ok(Exit::Done)
+}
+
+/// Asks again for a moment: a worker that died is replaced.
+fn connected(mount: &Mount) -> Result<Client> {
+    let begin = RealClock.monotonic();
+    loop {
+        match Client::connect(&record(mount)?.socket) {
+            Err(_) if RealClock.monotonic() - begin < CONNECT_TIMEOUT => pause(Duration::from_millis(20)),
+            connected => return connected.map_err(|_| absent(mount)),
+        }
+    }
 }
 
 /// Has what waits sent before the end, for a short while; what is left then.

@@ -88,7 +88,7 @@ impl Drive {
             return self.with_base(ino, access, opened);
         }
         let drive = self.clone();
-        let finish = move |done: Result<()>| match done {
+        let finish = move |done: Result<()>| match done.and_then(|()| drive.drop_set_id(ino)) {
             Ok(()) => Ok(opened),
             Err(e) => {
                 drive.release(ino, opened.fh);
@@ -99,6 +99,24 @@ impl Drive {
             Answer::Now(done) => Answer::Now(finish(done)),
             Answer::Later(work) => Answer::later(async move { finish(work.await) }),
         }
+    }
+
+    /// Takes S_ISUID, and S_ISGID of what a group may execute, away from what was cut by its opening. The kernel leaves that to us
+    /// (FUSE_ATOMIC_O_TRUNC), and does it itself for all other changes of content.
+    fn drop_set_id(&self, ino: Ino) -> Result<()> {
+        let without = |mode: u32| match mode & libc::S_IXGRP {
+            0 => mode & !libc::S_ISUID,
+            _ => mode & !(libc::S_ISUID | libc::S_ISGID),
+        };
+        let mode = self.store().read(|rows| rows.node(ino))?.mode;
+        if without(mode) == mode {
+            return Ok(());
+        }
+        self.store().write(|tx| {
+            let mut node = tx.node(ino)?;
+            node.mode = without(node.mode);
+            tx.set_node(&node)
+        })
     }
 
     /// Gives a writer of a small file its whole base first: a write into it may be followed by a change of the remote, after

@@ -348,3 +348,14 @@ fn an_open_file_changes_its_owner_while_it_is_written_and_closed() {
         assert_eq!(fs::metadata(&path).unwrap().len(), 305);
     });
 }
+
+#[test]
+fn a_file_that_is_cut_by_its_opening_loses_its_set_id_bits() {
+    on_a_mount(|mount, _| {
+        fs::write(mount.at("f"), "text").unwrap();
+        fs::set_permissions(mount.at("f"), std::os::unix::fs::PermissionsExt::from_mode(0o6755)).unwrap();
+        assert_eq!(fs::metadata(mount.at("f")).unwrap().mode() & 0o7777, 0o6755);
+        drop(File::create(mount.at("f")).unwrap());
+        assert_eq!(fs::metadata(mount.at("f")).unwrap().mode() & 0o7777, 0o755);
+    });
+}
