@@ -253,6 +253,11 @@ impl<'c> Tx<'c> {
         }
     }
 
+    /// Forgets why anything could not be saved.
+    pub fn clear_failures(&mut self) -> Result<()> {
+        self.run("DELETE FROM failures", ()).map(drop)
+    }
+
     /// Keeps an upload session.
     pub fn set_session(&mut self, row: &SessionRow) -> Result<()> {
         let parts = serde_json::to_string(&row.parts).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;

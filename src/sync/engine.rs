@@ -129,6 +129,10 @@ impl Sync {
         if !sync.shared.settings.safe_mode {
             tokio::spawn(super::feed::watch(sync.shared.clone(), sync.stop.subscribe()));
             if !sync.shared.settings.read_only {
+                // All of it is tried again at once; until then it waits, and is no failure.
+                if let Err(error) = sync.shared.store().write(|tx| tx.clear_failures()) {
+                    tracing::error!("forget the failures of an earlier worker: {error}");
+                }
                 tokio::spawn(sync.clone().run(inbox));
             }
         }

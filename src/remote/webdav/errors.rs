@@ -51,7 +51,7 @@ pub(super) async fn refused(method: &str, doing: &str, response: Response, clock
     if status.as_u16() == 503 && wait.is_some() {
         kind = Kind::Throttled;
     }
-    let quote = quote(&page);
+    let quote = Some(quote(&page)).filter(|quote| *quote != status.to_string()).unwrap_or_default();
     let error = Error::new(kind, format!("{doing}: {status}{}{quote}", if quote.is_empty() { "" } else { ": " }));
     match wait {
         Some(wait) => error.after(wait),
