@@ -405,11 +405,11 @@ fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
     Ok(false)
 }
 
-/// A call made, moved or removed something in a directory there, and so moved its time, if a program here had set one.
+/// A call made, moved or removed something in a directory there, and so moved its time: a time that a program sets here, or set
+/// before, is set there again.
 pub(super) fn time_moved(tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
     if let Some(mut view) = tx.view(directory, 0, Which::Remote)?
         && view.meta.mtime_ns.is_some()
-        && tx.node(directory)?.mtime_set
     {
         view.meta.mtime_ns = None;
         tx.set_view(directory, 0, Which::Remote, Some(&view))?;

@@ -17,6 +17,8 @@ fn make_tree(at: &Path) {
         ln -s ../src/blob bin/link; ln -s nowhere bin/dangling
         touch -d 2001-02-03T04:05:06.123456789Z src/deep/f7.txt
         : >src/deep/er/nothing; chmod 600 src/deep/er/nothing
+        # rsync takes times of one second for equal.
+        touch -d 2002-03-04T05:06:07.5Z bin empty src/deep/er src/deep src .
     "#;
     fs::create_dir_all(at).unwrap();
     shell::<&str>(at, script, &[]);
