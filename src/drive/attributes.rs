@@ -4,7 +4,7 @@ use super::{Answer, Drive, META_WAIT, absent};
 use crate::error::{Error, Kind, Result};
 use crate::events::Wish;
 use crate::model::{FileKind, Ino, Name};
-use crate::store::{Content, Node, NodeTimes};
+use crate::store::{Content, Node, NodeTimes, Tx, Which};
 
 /// What `stat` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +175,7 @@ impl Drive {
             if let Some(mtime) = change.mtime {
                 node.times.mtime_ns = at(mtime);
                 node.mtime_set = true;
+                forget_remote_time(tx, &node)?;
             }
             if let Some(atime) = change.atime {
                 node.times.atime_ns = at(atime);
@@ -227,4 +228,16 @@ impl Drive {
             tx.set_node(&node)
         })
     }
+}
+
+/// What the remote's time of a directory is counts no more once a program set one, were it the time that both sides agreed on
+/// before our own calls below moved it there: it is set there anew.
+fn forget_remote_time(tx: &mut Tx<'_>, node: &Node) -> Result<()> {
+    if node.kind == FileKind::Directory
+        && let Some(mut view) = tx.view(node.ino, 0, Which::Remote)?
+    {
+        view.meta.mtime_ns = None;
+        tx.set_view(node.ino, 0, Which::Remote, Some(&view))?;
+    }
+    Ok(())
 }
