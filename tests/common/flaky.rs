@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What happens to one call.
 #[derive(Clone, Debug)]
@@ -19,6 +20,9 @@ pub enum Fault {
     Before(Error),
     /// It is done, and the answer is lost. An error of its own is told as it is.
     After(Error),
+    /// It is done, and the answer comes so much later.
+    #[allow(dead_code, reason = "not every test that includes this waits")]
+    Late(Duration),
     /// It never ends, and nothing was done.
     #[allow(dead_code, reason = "not every test that includes this waits")]
     Hang,
@@ -62,9 +66,13 @@ impl Flaky {
         }
     }
 
-    fn after<T>(&self, fault: Fault, result: Result<T>) -> Result<T> {
+    async fn after<T>(&self, fault: Fault, result: Result<T>) -> Result<T> {
         match (fault, result) {
             (Fault::After(error), Ok(_)) => Err(error),
+            (Fault::Late(time), result) => {
+                tokio::time::sleep(time).await;
+                result
+            }
             (_, result) => result,
         }
     }
@@ -72,7 +80,7 @@ impl Flaky {
     async fn guard<T>(&self, call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
         let fault = self.next(call);
         self.before(&fault).await?;
-        self.after(fault, work.await)
+        self.after(fault, work.await).await
     }
 }
 
@@ -106,7 +114,7 @@ impl Remote for Flaky {
         let at = self.next(Call::Read);
         self.before(&at).await?;
         let stream = self.inner.read(place, version, range).await?;
-        let Fault::Break(pieces, error) = at else { return self.after(at, Ok(stream)) };
+        let Fault::Break(pieces, error) = at else { return self.after(at, Ok(stream)).await };
         Ok(Box::pin(stream.take(pieces).chain(futures_util::stream::iter([Err(error)]))))
     }
 

@@ -31,7 +31,7 @@ impl fourwheel::store::Listener for Quiet {
     fn notice(&self, _: &[fourwheel::store::Event]) {}
 }
 
-/// The account behind a line that loses calls and answers, until it is mended.
+/// The account behind a line that loses calls and answers, or brings them late, until it is mended.
 pub fn lossy(memory: &Arc<Memory>, seed: u64, broken: Arc<AtomicBool>) -> Arc<dyn Remote> {
     let rng = Mutex::new(Rng(seed | 1));
     Flaky::new(memory.clone(), move |call, _| {
@@ -42,6 +42,7 @@ pub fn lossy(memory: &Arc<Memory>, seed: u64, broken: Arc<AtomicBool>) -> Arc<dy
             0..8 => Fault::Before(error(Kind::Offline)),
             8..24 => Fault::After(error(Kind::Unavailable)),
             24..26 => Fault::Before(error(Kind::Throttled)),
+            40..60 => Fault::Late(Duration::from_millis(roll / 2)),
             26..32 if call == Call::Read => Fault::Break(0, error(Kind::Unavailable)),
             _ => Fault::None,
         }
