@@ -9,6 +9,7 @@
 mod client;
 mod left;
 mod mounts;
+mod note;
 mod record;
 mod server;
 mod service;

@@ -1,15 +1,13 @@
 //! A note of each mount, so that it is found by its path, whether its worker lives or not.
 
-use crate::error::{Context, Error, Kind, Result};
-use crate::sys::{Disk, Open, RealDisk};
+use super::note;
+use crate::error::{Context, Result};
+use crate::sys::{Disk, RealDisk};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The version of the note's layout.
 const VERSION: u32 = 1;
-
-/// The largest note, bytes: two paths and a few words.
-const BYTES_MAX: u64 = 64 * 1024;
 
 /// One mount: what the command line must know to ask its worker, or to say that it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,28 +45,12 @@ impl Record {
 
     /// Writes it into `dir`, over an older one of the same mount point. Atomic. `Config`: a path is not UTF-8.
     pub fn publish(&self, dir: &Path) -> Result<()> {
-        let doing = || format!("note the mount in {}", dir.display());
-        let text = serde_json::to_vec(self).map_err(|e| Error::new(Kind::Config, format!("{}: {e}", doing())))?;
-        let path = dir.join(self.file_name());
-        let temp = path.with_extension("new");
-        let write = || {
-            RealDisk.make_dirs(dir)?;
-            let file = RealDisk.open(&temp, Open::Create)?;
-            file.set_len(0)?;
-            file.write_at(&text, 0)?;
-            RealDisk.rename(&temp, &path)
-        };
-        write().context(doing())
+        note::write(&dir.join(self.file_name()), self, || format!("note the mount in {}", dir.display()))
     }
 
     /// Takes it away again, at an orderly end. One that is gone is no error.
     pub fn withdraw(&self, dir: &Path) -> Result<()> {
-        match RealDisk.remove(&dir.join(self.file_name())) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::disk(format!("remove the note of the mount in {}", dir.display()), &e))
-            }
-            _ => Ok(()),
-        }
+        note::remove(&dir.join(self.file_name()), || format!("remove the note of the mount in {}", dir.display()))
     }
 
     /// All records in `dir`, by mount point. What does not read as one is passed over: it is no user's data.
@@ -87,12 +69,5 @@ impl Record {
 }
 
 fn read(path: &Path) -> Option<Record> {
-    let file = RealDisk.open(path, Open::Existing).ok()?;
-    let size = file.stat().ok()?.size;
-    if size > BYTES_MAX {
-        return None;
-    }
-    let mut bytes = vec![0; size as usize];
-    let read = file.read_at(&mut bytes, 0).ok()?;
-    serde_json::from_slice(&bytes[..read]).ok().filter(|record: &Record| record.version == VERSION)
+    note::read(path).filter(|record: &Record| record.version == VERSION)
 }

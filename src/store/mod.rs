@@ -7,7 +7,6 @@
 //! * What the kernel must be told of a change is collected in the transaction and handed out after its commit.
 //! * Views are kept per remote (`remote_no`, 0 is the drive's own remote), so that a second one needs no new schema.
 
-mod attempt;
 mod check;
 mod node;
 mod opens;
@@ -15,16 +14,17 @@ mod outcome;
 mod pending;
 mod rows;
 mod schema;
+mod sent;
 mod sessions;
 mod tx;
 mod view;
 
-pub use attempt::Attempt;
 pub use node::{Content, Node, NodeTimes};
 pub use opens::{OpenCounts, Opens, Use};
 pub use outcome::{Fault, Outcome, Remembered};
 pub use pending::{Failure, Pending};
 pub use rows::{DirectoryEntry, Rows};
+pub use sent::Attempt;
 pub use sessions::{PartRow, SessionRow};
 pub use tx::Tx;
 pub use view::{View, Which};
