@@ -30,6 +30,9 @@ pub const PIECE: u64 = 64 * 1024;
 /// Longest single ranged read. At 25 MB/s a connection needs 320 ms for it, so one round trip of 50 ms costs an eighth.
 pub const RUN_BYTES_MAX: u64 = 8 << 20;
 
+/// What a fill asks for at once: eight runs, and what is fetched in vain at most once there is no more room.
+const FILL_BYTES: u64 = 8 * RUN_BYTES_MAX;
+
 /// Pieces kept in memory: 64 MiB.
 const RECENT_PIECES: usize = 1024;
 
@@ -62,7 +65,7 @@ type Key = (Ino, u64, u64);
 
 /// When a flight's bytes are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub enum Need {
     /// Somebody waits.
     Now,
     Later,
@@ -216,6 +219,10 @@ impl Fetcher {
             // Before what is here is read: what comes to the disk in between is read from the remote.
             let gaps = target.gaps(range.clone());
             let mut buf = here()?;
+            if let Some(gap) = gaps.iter().find(|gap| gap.start < gap.end && gap.end > target.size) {
+                let why = format!("inode {}: bytes {} to {} are in no version", target.ino, gap.start, gap.end);
+                return Err(Error::new(Kind::Corrupt, why));
+            }
             match self.patch(target, gaps, range.start, &mut buf).await {
                 Ok(()) => return Ok(buf.into()),
                 // It came to the disk meanwhile and is in no memory.
@@ -239,11 +246,25 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Fetches all that is missing of a target, in the background. A failure is tried again by who needs the bytes.
+    /// Fetches all that is missing of a target. Ends early, without an error, where there is no room for it.
+    pub async fn bring_while_room(self: &Arc<Self>, target: &Target, need: Need) -> Result<()> {
+        let mut at = 0;
+        while at < target.size {
+            let part = at..(at + FILL_BYTES).min(target.size);
+            self.bring_when(target, part.clone(), need).await?;
+            if target.is_missing(&part) {
+                return Ok(());
+            }
+            at = part.end;
+        }
+        Ok(())
+    }
+
+    /// The same in the background. A failure is tried again by who needs the bytes.
     pub fn fill(self: &Arc<Self>, target: Target) {
         let fetcher = self.clone();
         self.runtime.spawn(async move {
-            if let Err(e) = fetcher.bring_when(&target, 0..target.size, Need::Later).await {
+            if let Err(e) = fetcher.bring_while_room(&target, Need::Later).await {
                 tracing::warn!("fill: {e}");
             }
         });

@@ -8,7 +8,7 @@ use super::goal::Goal;
 use super::operate::{Progress, renamed};
 use crate::error::Result;
 use crate::model::{Entry, FileKind, Ino};
-use crate::remote::{Condition, Place};
+use crate::remote::{Condition, Place, RenameDir};
 use crate::store::{View, Which};
 
 /// What the two places say of a move.
@@ -38,14 +38,16 @@ fn is_same(entry: &Entry, view: &View) -> bool {
     entry.size == view.size && (entry.version == view.version || mtime.is_some() && mtime == view.meta.mtime_ns)
 }
 
-fn judge(view: &View, here: Option<Entry>, there: Option<Entry>) -> Found {
+/// `copies`: whether this remote moves by copying and deleting, so that both can be there.
+fn judge(view: &View, here: Option<Entry>, there: Option<Entry>, copies: bool) -> Found {
     let unchanged = |here: &Entry| here.kind == FileKind::Directory || here.version == view.version;
     let stayed = here.is_some_and(|here| is_it(&here, view).unwrap_or_else(|| unchanged(&here)));
     match there {
         Some(there) if !stayed && is_it(&there, view) == Some(false) => Found::NotMoved,
         Some(there) if !stayed && is_same(&there, view) => Found::Moved(there),
         Some(there) if !stayed => Found::Changed(there),
-        Some(there) if there.kind != FileKind::Directory && is_it(&there, view).is_none() && is_same(&there, view) => {
+        // One of both is deleted then: by nothing less than an equal tag, and nowhere else.
+        Some(there) if copies && there.kind != FileKind::Directory && there.version == view.version => {
             Found::Copied(there)
         }
         // Directories that are copied one by one go on where they were stopped.
@@ -118,7 +120,7 @@ impl Shared {
             old.is_none_or(|old| old.version != there.version || old.kind != there.kind)
         });
         tracing::debug!("inode {ino}: {} has {here:?}, {} has {there:?}", from.path, to.path);
-        let found = judge(view, here, there);
+        let found = judge(view, here, there, self.remote().capabilities().rename_dir == RenameDir::PerObject);
         if matches!(found, Found::Copied(_)) {
             let condition = view.version.clone().map_or(Condition::Any, Condition::Is);
             self.remote().remove(from, false, &condition).await?;
@@ -172,5 +174,54 @@ impl Found {
             Found::Copied(_) => "half done, and is now",
             Found::NotMoved => "not done",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Ino, Meta, Name, Version};
+
+    fn entry(version: &str) -> Entry {
+        Entry {
+            kind: FileKind::File,
+            id: None,
+            size: 4,
+            version: Some(Version::new(version)),
+            hash: None,
+            server_mtime_ns: None,
+            meta: Some(Meta { mtime_ns: Some(7), ..Meta::default() }),
+        }
+    }
+
+    fn found(here: Option<&str>, there: Option<&str>, copies: bool) -> &'static str {
+        let view = View::of(&entry("1"), Ino::ROOT, "a", Name::new(b"a").expect("a name"));
+        match judge(&view, here.map(entry), there.map(entry), copies) {
+            Found::Moved(_) => "moved",
+            Found::Changed(_) => "changed",
+            Found::Copied(_) => "copied",
+            Found::NotMoved => "not moved",
+        }
+    }
+
+    #[test]
+    fn nothing_is_deleted_but_what_a_copying_remote_has_twice_by_its_tag() {
+        assert_eq!(found(None, Some("1"), false), "moved");
+        assert_eq!(found(Some("1"), None, true), "not moved");
+        assert_eq!(found(Some("1"), Some("1"), true), "copied");
+        assert_eq!(found(Some("1"), Some("1"), false), "not moved", "a server that moves in one step did not");
+        assert_eq!(found(Some("1"), Some("2"), true), "not moved", "of equal size and time, and perhaps another's");
+        assert_eq!(found(Some("2"), Some("1"), true), "moved", "and somebody made a new file at the old place");
+    }
+
+    #[test]
+    fn what_was_changed_after_its_move_is_not_taken_for_ours() {
+        let view = View::of(&entry("1"), Ino::ROOT, "a", Name::new(b"a").expect("a name"));
+        let other = Entry { size: 5, ..entry("2") };
+        assert!(matches!(judge(&view, None, Some(other), false), Found::Changed(_)));
+        let id = |id: &str| Some(id.to_owned());
+        let view = View { id: id("x"), ..view };
+        assert!(matches!(judge(&view, None, Some(Entry { id: id("y"), ..entry("1") }), false), Found::NotMoved));
+        assert!(matches!(judge(&view, None, Some(Entry { id: id("x"), ..entry("1") }), false), Found::Moved(_)));
     }
 }

@@ -9,7 +9,7 @@ use super::engine::LARGE;
 use super::goal::Goal;
 use super::operate::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{Sink, Target};
+use crate::fetch::{Need, Sink, Target};
 use crate::journal::{Base, Confirmed, Snapshot};
 use crate::model::{Entry, Ino, Meta};
 use crate::remote::{Body, Condition, Part, Place, PutRequest, Session, Source};
@@ -111,15 +111,16 @@ impl Shared {
                 }
                 let snapshot = staged.snapshot()?;
                 let generation = snapshot.generation;
-                let base = if staged.is_whole() { None } else { self.base(ino)? };
+                let base = match staged.is_whole() {
+                    true => None,
+                    // What is missing and in no version must not be sent as zeros.
+                    false => Some(self.base(ino)?.ok_or_else(|| gone_bytes("some of its bytes are in no version"))?),
+                };
                 (Arc::new(Journaled { snapshot, shared: self.clone(), ino, base }), Some(generation))
             }
             None if node.size == 0 => (Arc::new(Literal(Bytes::new())), None),
             None => {
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    "its bytes are gone from the journal; nothing was sent, and the remote keeps what it had",
-                ));
+                return Err(gone_bytes("its bytes are gone from the journal"));
             }
         };
         let size = body.size();
@@ -241,10 +242,12 @@ impl Shared {
                 self.rates.saved(self.parts.clock.wall_ns());
             }
             Confirmed::Newer => {
-                agree(&|| None)?;
+                // The new base first: should a crash come between the two, what the journal has no room for is still read from a
+                // version that the remote has.
                 if let Some(staged) = self.parts.journal.get(ino) {
                     staged.rebase(Some(Base { version: version.0.clone(), size: entry.size }))?;
                 }
+                agree(&|| None)?;
             }
             // Deleted here while it was sent: the planner deletes it there.
             Confirmed::Gone => agree(&|| None)?,
@@ -345,10 +348,14 @@ impl Shared {
     /// Fetches what a staged file does not have yet from its base version, as far as there is room for it.
     pub(super) async fn fill(&self, ino: Ino) -> Result<()> {
         if let Some(target) = self.base(ino)? {
-            self.parts.fetcher.bring(&target, 0..target.size).await?;
+            self.parts.fetcher.bring_while_room(&target, Need::Now).await?;
         }
         Ok(())
     }
+}
+
+fn gone_bytes(what: &str) -> Error {
+    Error::new(Kind::Corrupt, format!("{what}; nothing was sent, and the remote keeps what it had"))
 }
 
 /// One upload in parts.
