@@ -10,10 +10,12 @@ use fourwheel::app::Running;
 use fourwheel::drive::{Access, NewNode, RenameMode};
 use fourwheel::error::{Result, Retry};
 use fourwheel::model::{Ino, Name};
-use fourwheel::remote::memory::{Memory, everything, nothing};
+use fourwheel::remote::memory::Memory;
 use fourwheel::remote::{Capabilities, Remote};
 use fourwheel::sys::RealClock;
-use rig::{Line, Rng, caller, files, lossy, new_runtime, quiet, start, trace, tree};
+use rig::{
+    Line, Rng, caller, capable, files, lossy, new_runtime, poor, quiet, start, tree, with_ids_and_sessions, worlds,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,41 +243,37 @@ fn same(found: &Model, wanted: &Model, what: &str, acts: &[String]) {
 }
 
 fn run(line: Line, capabilities: fn() -> Capabilities) {
-    trace();
+    // A lossy world waits for what is tried again later: 2 s and more.
     let usual = if line == Line::Good { 30 } else { 20 };
-    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(usual);
-    let from = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    for seed in from..from + seeds {
-        world(seed, capabilities(), line);
-    }
+    worlds(usual, &capabilities, &|seed, capabilities| world(seed, capabilities, line));
 }
 
 #[test]
 fn the_drive_is_what_the_user_made() {
-    run(Line::Good, || Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() });
+    run(Line::Good, capable);
 }
 
 #[test]
 fn so_it_is_with_stable_ids_and_sessions() {
-    run(Line::Good, || Capabilities { session_from_bytes: 1000, ..everything() });
+    run(Line::Good, with_ids_and_sessions);
 }
 
 #[test]
 fn so_it_is_on_a_remote_that_can_do_little() {
-    run(Line::Good, || Capabilities { case_sensitive: true, ..nothing() });
+    run(Line::Good, poor);
 }
 
 #[test]
 fn so_it_is_over_a_line_that_loses_answers() {
-    run(Line::Lossy, || Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() });
+    run(Line::Lossy, capable);
 }
 
 #[test]
 fn so_it_is_over_such_a_line_with_stable_ids_and_sessions() {
-    run(Line::Lossy, || Capabilities { session_from_bytes: 1000, ..everything() });
+    run(Line::Lossy, with_ids_and_sessions);
 }
 
 #[test]
 fn so_it_is_over_such_a_line_on_a_remote_that_can_do_little() {
-    run(Line::Lossy, || Capabilities { case_sensitive: true, ..nothing() });
+    run(Line::Lossy, poor);
 }

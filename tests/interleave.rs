@@ -10,7 +10,7 @@ use fourwheel::app::Running;
 use fourwheel::drive::{Access, NewNode, RenameMode};
 use fourwheel::error::{Error, Kind};
 use fourwheel::model::{Ino, Meta, Name};
-use fourwheel::remote::memory::{Memory, everything, nothing};
+use fourwheel::remote::memory::{Memory, everything};
 use fourwheel::remote::{Call, Capabilities, Condition, Place, PutRequest, Remote, body};
 use fourwheel::sys::RealClock;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rig::{Line, Rng, caller, files, lossy, new_runtime, quiet, start, trace, tree};
+use rig::{
+    Line, Rng, caller, capable, files, lossy, new_runtime, poor, quiet, start, trace, tree, with_ids_and_sessions,
+    worlds,
+};
 
 /// What the other knows of a file before it replaces or removes it: its version as a condition, and its content.
 async fn known(memory: &Memory, path: &str) -> (Condition, Option<bytes::Bytes>) {
@@ -254,6 +257,17 @@ fn world(seed: u64, capabilities: Capabilities, line: Line) {
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 
+/// A new file in the root; nothing is written to it where `text` is empty.
+async fn make_file(running: &Running, number: &mut u64, name: &str, text: &str) {
+    let (access, name) = (Access { write: true, truncate: false }, Name::new(name.as_bytes()).unwrap());
+    let made = running.drive.create(caller(number), Ino::ROOT, &name, 0o644, access, true).get().await;
+    let (attr, opened) = made.unwrap();
+    if !text.is_empty() {
+        running.drive.write(attr.ino, 0, text.as_bytes()).get().await.unwrap();
+    }
+    running.drive.release(attr.ino, opened.fh);
+}
+
 /// Makes an empty file while the account cannot be reached, and its namesake there; what both sides have in the end.
 #[test]
 fn an_empty_new_file_gives_way_to_what_the_remote_has() {
@@ -272,10 +286,7 @@ fn an_empty_new_file_gives_way_to_what_the_remote_has() {
         broken.store(false, Ordering::Relaxed);
         assert!(tree(&running).await.is_empty());
         broken.store(true, Ordering::Relaxed);
-        let (access, name) = (Access { write: true, truncate: false }, Name::new(b"f").unwrap());
-        let made = running.drive.create(caller(&mut 2), Ino::ROOT, &name, 0o644, access, true).get().await;
-        let (attr, opened) = made.unwrap();
-        running.drive.release(attr.ino, opened.fh);
+        make_file(&running, &mut 2, "f", "").await;
         memory.write_file("f", b"theirs".to_vec()).unwrap();
         broken.store(false, Ordering::Relaxed);
         for _ in 0..100 {
@@ -301,19 +312,12 @@ fn the_successor_of_a_deleted_file_is_its_next_version() {
     runtime.block_on(async {
         let running = start(dir.path(), &remote, true);
         let mut number = 2;
-        let write = async |number: &mut u64, text: String| {
-            let (access, name) = (Access { write: true, truncate: false }, Name::new(b"f").unwrap());
-            let made = running.drive.create(caller(number), Ino::ROOT, &name, 0o644, access, true).get().await;
-            let (attr, opened) = made.unwrap();
-            running.drive.write(attr.ino, 0, text.as_bytes()).get().await.unwrap();
-            running.drive.release(attr.ino, opened.fh);
-        };
-        write(&mut number, "0".into()).await;
+        make_file(&running, &mut number, "f", "0").await;
         quiet(&running).await;
         for n in 1..=20 {
             let unlinked = running.drive.unlink(caller(&mut number), Ino::ROOT, &Name::new(b"f").unwrap());
             unlinked.get().await.unwrap();
-            write(&mut number, n.to_string()).await;
+            make_file(&running, &mut number, "f", &n.to_string()).await;
             quiet(&running).await;
         }
         assert_eq!(files(&memory), BTreeMap::from([("f".to_owned(), b"20".to_vec())]));
@@ -331,8 +335,7 @@ fn after_lost_answers(
 ) -> BTreeMap<String, Vec<u8>> {
     trace();
     let dir = tempfile::tempdir().unwrap();
-    let capabilities = Capabilities { case_sensitive: true, ..nothing() };
-    let memory = Arc::new(Memory::new(capabilities, Arc::new(RealClock)));
+    let memory = Arc::new(Memory::new(poor(), Arc::new(RealClock)));
     let runtime = new_runtime();
     for (path, text) in saved {
         if let Some((folder, _)) = path.split_once('/') {
@@ -457,41 +460,36 @@ fn a_save_over_a_moved_file_is_the_last_word_after_lost_answers() {
 
 fn run(line: Line, capabilities: fn() -> Capabilities) {
     // A lossy world waits for what is tried again later: 2 s and more.
-    trace();
     let usual = if line == Line::Good { 40 } else { 20 };
-    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(usual);
-    let from = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-    for seed in from..from + seeds {
-        world(seed, capabilities(), line);
-    }
+    worlds(usual, &capabilities, &|seed, capabilities| world(seed, capabilities, line));
 }
 
 #[test]
 fn nothing_is_lost_on_a_capable_remote() {
-    run(Line::Good, || Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() });
+    run(Line::Good, capable);
 }
 
 #[test]
 fn nothing_is_lost_with_stable_ids_and_sessions() {
-    run(Line::Good, || Capabilities { session_from_bytes: 1000, ..everything() });
+    run(Line::Good, with_ids_and_sessions);
 }
 
 #[test]
 fn nothing_is_lost_on_a_remote_that_can_do_little() {
-    run(Line::Good, || Capabilities { case_sensitive: true, ..nothing() });
+    run(Line::Good, poor);
 }
 
 #[test]
 fn nothing_is_lost_over_a_line_that_loses_answers() {
-    run(Line::Lossy, || Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() });
+    run(Line::Lossy, capable);
 }
 
 #[test]
 fn nothing_is_lost_over_such_a_line_with_stable_ids_and_sessions() {
-    run(Line::Lossy, || Capabilities { session_from_bytes: 1000, ..everything() });
+    run(Line::Lossy, with_ids_and_sessions);
 }
 
 #[test]
 fn nothing_is_lost_over_such_a_line_on_a_remote_that_can_do_little() {
-    run(Line::Lossy, || Capabilities { case_sensitive: true, ..nothing() });
+    run(Line::Lossy, poor);
 }

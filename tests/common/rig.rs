@@ -5,8 +5,8 @@ use fourwheel::app::{Bound, Ground, Running, Start};
 use fourwheel::drive::{Access, Caller};
 use fourwheel::error::{Error, Kind, Retry};
 use fourwheel::model::{FileKind, Ino};
-use fourwheel::remote::memory::Memory;
-use fourwheel::remote::{Call, Remote};
+use fourwheel::remote::memory::{Memory, everything, nothing};
+use fourwheel::remote::{Call, Capabilities, Remote};
 use fourwheel::store::Remembered;
 use fourwheel::sync::SyncSettings;
 use fourwheel::sys::{RealClock, RealDisk};
@@ -154,4 +154,27 @@ pub fn trace() {
         // Set by the first test of this process.
         let _ = log.try_init();
     }
+}
+
+/// Runs `world` for each seed with a remote of these capabilities: `SEEDS` of them (`usual` if it is not set), from `SEED` on.
+pub fn worlds(usual: u64, capabilities: &dyn Fn() -> Capabilities, world: &dyn Fn(u64, Capabilities)) {
+    trace();
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let from = number("SEED").unwrap_or(1);
+    (from..from + number("SEEDS").unwrap_or(usual)).for_each(|seed| world(seed, capabilities()));
+}
+
+/// A remote that can do much and has no ids.
+pub fn capable() -> Capabilities {
+    Capabilities { stable_ids: false, session_from_bytes: u64::MAX, ..everything() }
+}
+
+/// One with ids, and uploads in parts.
+pub fn with_ids_and_sessions() -> Capabilities {
+    Capabilities { session_from_bytes: 1000, ..everything() }
+}
+
+/// One that can do little.
+pub fn poor() -> Capabilities {
+    Capabilities { case_sensitive: true, ..nothing() }
 }
