@@ -212,8 +212,7 @@ impl Drive {
 
     /// Drops a node that nothing needs any more: no name, no view of a remote, not held by the kernel.
     fn purge(&self, ino: Ino) -> Result<()> {
-        if self.store().purge(ino)? {
-            self.parts().journal.discard(ino)?;
+        if self.store().purge(ino, || self.parts().journal.discard(ino))? {
             self.parts().cache.remove(ino, None)?;
         }
         Ok(())

@@ -27,7 +27,12 @@ pub struct Recovered {
 pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bool, now_ns: i64) -> Result<Recovered> {
     let mut result = Recovered::default();
     let mut set_aside = HashSet::new();
-    for found in journal.recover(power_lost)? {
+    let found = journal.recover(power_lost)?;
+    if let Some(highest) = found.iter().filter_map(Found::ino).max() {
+        // Rows may be lost, and their numbers be free: what is put aside must not take the place of a file that is still here.
+        store.write(|tx| tx.number_above(highest))?;
+    }
+    for found in found {
         match found {
             Found::Staged(staged) => match_one(store, journal, &staged, now_ns, &mut result)?,
             Found::Unknown { ino, path, size } => {

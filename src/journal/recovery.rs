@@ -18,6 +18,16 @@ pub enum Found {
     Unknown { ino: Option<Ino>, path: PathBuf, size: u64 },
 }
 
+impl Found {
+    /// Whose bytes these are, as far as the file's name tells.
+    pub fn ino(&self) -> Option<Ino> {
+        match self {
+            Self::Staged(staged) => Some(staged.ino()),
+            Self::Unknown { ino, .. } => *ino,
+        }
+    }
+}
+
 impl Journal {
     /// Stages again what is there. `power_lost`: the machine was restarted since, so what was never synced may be missing.
     pub fn recover(&self, power_lost: bool) -> Result<Vec<Found>> {

@@ -30,6 +30,7 @@ pub use tx::Tx;
 pub use view::{View, Which};
 
 use crate::error::{Error, Kind, Result};
+use crate::model::Ino;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,11 +43,11 @@ const READERS: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The name now leads elsewhere, or nowhere.
-    Entry { parent: crate::model::Ino, name: crate::model::Name },
+    Entry { parent: Ino, name: crate::model::Name },
     /// Size, times, mode or content changed by somebody else.
-    Content(crate::model::Ino),
+    Content(Ino),
     /// The planner has something to look at.
-    Touched(crate::model::Ino),
+    Touched(Ino),
 }
 
 /// Takes events after the commit of what caused them. Must return at once and must not call the store.
@@ -150,20 +151,16 @@ impl Store {
         }
     }
 
-    /// Drops a node that has no name, no view of a remote, and is not held by the kernel; whether it did.
-    pub fn purge(&self, ino: crate::model::Ino) -> Result<bool> {
-        if self.opens.is_held(ino) {
+    /// Drops a node that has no name, no view of a remote, and is not held by the kernel; whether it did. Nothing can reach
+    /// such a node again. `discard` drops its bytes first: after a crash in between, a row without bytes is nobody's, and bytes
+    /// without a row would be shown as somebody's.
+    pub fn purge(&self, ino: Ino, discard: impl FnOnce() -> Result<()>) -> Result<bool> {
+        if self.opens.is_held(ino) || self.read(|rows| is_needed(rows, ino))? {
             return Ok(false);
         }
+        discard()?;
         self.write(|tx| {
-            let needed = ino == crate::model::Ino::ROOT
-                || tx.find_node(ino)?.is_none()
-                || tx.place(ino)?.is_some()
-                || tx.view(ino, 0, Which::Remote)?.is_some()
-                || tx.view(ino, 0, Which::Base)?.is_some()
-                // On its way to the remote: once it is there it must be deleted there.
-                || tx.attempt(ino)?.is_some()
-                || tx.moving(ino)?.is_some();
+            let needed = is_needed(tx, ino)?;
             if !needed {
                 tx.remove_node(ino)?;
             }
@@ -203,4 +200,16 @@ impl Store {
     pub fn check(&self) -> Result<Vec<String>> {
         self.read(|rows| rows.check())
     }
+}
+
+/// Whether a node can still be reached, or is not there at all.
+fn is_needed(rows: &Rows<'_>, ino: Ino) -> Result<bool> {
+    Ok(ino == Ino::ROOT
+        || rows.find_node(ino)?.is_none()
+        || rows.place(ino)?.is_some()
+        || rows.view(ino, 0, Which::Remote)?.is_some()
+        || rows.view(ino, 0, Which::Base)?.is_some()
+        // On its way to the remote: once it is there it must be deleted there.
+        || rows.attempt(ino)?.is_some()
+        || rows.moving(ino)?.is_some())
 }

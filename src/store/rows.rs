@@ -425,9 +425,13 @@ impl<'c> Rows<'c> {
         )
     }
 
-    /// Files whose bytes are in the journal.
+    /// Named files whose bytes are in the journal.
     pub fn dirty(&self) -> Result<Vec<Ino>> {
-        self.many("SELECT ino FROM nodes WHERE content = 2", [], |row| ino_of(row.get(0)?))
+        self.many(
+            "SELECT ino FROM nodes WHERE content = 2 AND EXISTS(SELECT 1 FROM names WHERE names.ino = nodes.ino)",
+            [],
+            |row| ino_of(row.get(0)?),
+        )
     }
 
     /// Named inodes whose attributes only a `stat` of the remote tells, at most `limit` above `after`.

@@ -93,6 +93,13 @@ impl<'c> Tx<'c> {
         self.run("DELETE FROM outbox WHERE seq <= ?", [seq]).map(drop)
     }
 
+    /// From now on new nodes get numbers above `ino`.
+    pub fn number_above(&mut self, ino: Ino) -> Result<()> {
+        let raw = ino.get() as i64;
+        self.run("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'nodes'", [raw])?;
+        Ok(())
+    }
+
     /// Makes a node; its `ino` is ignored and the new one returned. It has no name yet.
     pub fn add_node(&mut self, node: &Node) -> Result<Ino> {
         let (content, version) = content_columns(&node.content);

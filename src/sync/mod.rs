@@ -152,8 +152,7 @@ impl Shared {
 
     /// Drops the rows, the journal file and the blocks of an inode that neither side and no program needs.
     fn drop_if_unneeded(&self, ino: Ino) -> Result<()> {
-        if self.store().purge(ino)? {
-            self.parts.journal.discard(ino)?;
+        if self.store().purge(ino, || self.parts.journal.discard(ino))? {
             self.forget_blocks(ino, None);
         }
         Ok(())

@@ -78,7 +78,9 @@ fn a_hung_worker_does_not_hold_the_end_up() {
     File::create(rig.tree("f")).unwrap().set_len(4096).unwrap();
     let drive = rig.start(&["stop=300"]);
     let file = File::options().read(true).write(true).open(rig.mounted("f")).unwrap();
-    kill(rig.worker().unwrap().1, libc::SIGSTOP);
+    let worker = rig.worker().unwrap().1;
+    kill(worker, libc::SIGSTOP);
+    wait_until("every thread of the worker stands", || stopped(worker));
     let asking = std::thread::spawn(move || file.metadata().map(|_| ()));
     let keeper = drive.keeper();
     kill(keeper, libc::SIGTERM);
@@ -87,6 +89,15 @@ fn a_hung_worker_does_not_hold_the_end_up() {
     assert!(asking.join().unwrap().is_err());
     wait_until("nothing of it is left", || !rig.is_mounted());
     println!("  ended after {:?}, with an unmount and a program waiting for the worker", begun.elapsed());
+}
+
+/// Whether every thread of a process is stopped (proc(5), the state behind the name's last parenthesis).
+fn stopped(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 fn a_second_sigterm_does_not_wait() {

@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::support::drive::fake;
+use crate::support::{self, Drive};
 use crate::{Cloud, assert_holds, noise, on_a_mount};
 
 #[test]
@@ -75,4 +76,26 @@ fn what_was_closed_before_a_crash_arrives_after_it() {
     let unfinished = |name: &String| name.starts_with(".~fourwheel-");
     let strange: Vec<String> = cloud.names().into_iter().filter(|n| strange(n) && !unfinished(n)).collect();
     assert!(strange.is_empty(), "on the remote too: {strange:?}");
+}
+
+#[test]
+fn what_waited_comes_back_when_the_database_is_moved_away() {
+    if fake() {
+        return;
+    }
+    let cloud = Cloud::new();
+    let drive = Drive::new(cloud.remote().with("write_back_s = 600"));
+    let mount = drive.mount();
+    for n in 0..20 {
+        fs::write(mount.at(format!("f{n}")), noise(30_000 + n * 7001, n as u64)).unwrap();
+    }
+    mount.kill_all();
+    let state = drive.state_dir().join("fourwheel").join(support::drive::NAME);
+    for suffix in ["", "-wal", "-shm"] {
+        fs::rename(state.join(format!("drive.db{suffix}")), state.join(format!("old{suffix}"))).unwrap();
+    }
+    let mount = drive.mount();
+    for n in 0..20 {
+        assert_holds(mount.at(format!("lost+found/f{n}")), &noise(30_000 + n * 7001, n as u64));
+    }
 }

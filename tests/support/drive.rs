@@ -21,7 +21,7 @@ const ANSWERS: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(600);
 
 /// The name of the one drive in the config.
-const NAME: &str = "t";
+pub const NAME: &str = "t";
 
 /// Whether drives are bind mounts instead of the program, to debug the tests themselves.
 pub fn fake() -> bool {
