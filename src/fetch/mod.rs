@@ -378,6 +378,8 @@ impl Fetcher {
                     false => PIECE.min(left),
                 };
                 if whole == 0 || have < whole {
+                    // All that it can come to, at once: grown step by step it would be copied over and over.
+                    begun.reserve_exact(PIECE.min(left) as usize - begun.len());
                     begun.extend_from_slice(&chunk);
                     break;
                 }

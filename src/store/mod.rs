@@ -33,7 +33,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Ino;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How many connections readers share.
@@ -63,6 +63,8 @@ pub struct Store {
     turn: AtomicUsize,
     listener: std::sync::OnceLock<std::sync::Arc<dyn Listener>>,
     opens: Opens,
+    /// As of the last transaction; only those change it.
+    disk_bytes: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,14 +90,17 @@ impl Store {
         let writer = schema::connect(path)?;
         schema::prepare(&writer)?;
         let readers = (0..READERS).map(|_| schema::connect(path).map(Mutex::new)).collect::<Result<_>>()?;
-        Ok(Store {
+        let store = Store {
             path: path.to_owned(),
             writer: Mutex::new(writer),
             readers,
             turn: AtomicUsize::new(0),
             listener: std::sync::OnceLock::new(),
             opens: Opens::default(),
-        })
+            disk_bytes: AtomicU64::new(0),
+        };
+        store.measure();
+        Ok(store)
     }
 
     /// Names who is told of changes; once.
@@ -129,26 +134,30 @@ impl Store {
         let mut tx = Tx::new(&connection);
         let answer = work(&mut tx).and_then(|answer| tx.settle().map(|()| answer));
         let events = tx.into_events();
-        match answer {
-            Ok(answer) => {
-                if let Err(e) = connection.execute_batch("COMMIT") {
-                    let _ = connection.execute_batch("ROLLBACK");
-                    return Err(failed(e));
-                }
-                drop(connection);
-                drop(writing);
-                if !events.is_empty()
-                    && let Some(listener) = self.listener.get()
-                {
-                    listener.notice(&events);
-                }
-                Ok(answer)
-            }
-            Err(e) => {
-                let _ = connection.execute_batch("ROLLBACK");
-                Err(e)
-            }
+        let answer = self.end(&connection, answer);
+        self.measure();
+        drop(connection);
+        drop(writing);
+        let answer = answer?;
+        if !events.is_empty()
+            && let Some(listener) = self.listener.get()
+        {
+            listener.notice(&events);
         }
+        Ok(answer)
+    }
+
+    /// Commits what succeeded and rolls back what failed.
+    fn end<T>(&self, connection: &Connection, answer: Result<T>) -> Result<T> {
+        let ended = answer.and_then(|answer| match connection.execute_batch("COMMIT") {
+            Ok(()) => Ok(answer),
+            Err(e) => Err(failed(e)),
+        });
+        if ended.is_err() {
+            // Without a transaction, as after a failed commit that ended it, there is nothing to roll back.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        ended
     }
 
     /// Drops a node that has no name, no view of a remote, and is not held by the kernel; whether it did. Nothing can reach
@@ -183,17 +192,19 @@ impl Store {
     }
 
     /// Bytes that the database's files take on disk.
-    #[allow(clippy::disallowed_methods, reason = "SQLite owns these files")]
     pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "SQLite owns these files")]
+    fn measure(&self) {
         use std::os::unix::fs::MetadataExt;
-        ["", "-wal", "-shm"]
-            .iter()
-            .map(|suffix| {
-                let mut file = self.path.clone().into_os_string();
-                file.push(suffix);
-                std::fs::metadata(&file).map_or(0, |m| m.blocks() * 512)
-            })
-            .sum()
+        let size = |suffix| {
+            let mut file = self.path.clone().into_os_string();
+            file.push(suffix);
+            std::fs::metadata(&file).map_or(0, |m| m.blocks() * 512)
+        };
+        self.disk_bytes.store(["", "-wal", "-shm"].into_iter().map(size).sum(), Ordering::Relaxed);
     }
 
     /// Checks the database's own structure and our invariants; one line for each fault, none when all is well.
