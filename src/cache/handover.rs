@@ -15,6 +15,9 @@ use crate::error::{Context, Result};
 use crate::model::{Ino, RangeSet, Version};
 use crate::sys::{DiskFile, locked};
 
+/// Up to this size a file is checked as a whole when it leaves for the journal, bytes.
+const CHECKED_BYTES: u64 = 64 << 20;
+
 /// A data file that now belongs to the journal.
 pub struct Taken {
     /// Open, at its new path.
@@ -29,14 +32,15 @@ impl Cache {
     /// Gives the data of a version to the journal, without a copy: renames the file to `to` and forgets it.
     ///
     /// * `None`: nothing of it is present; nothing was changed.
-    /// * Reads what this process has not checked yet, so it takes as long as the disk takes to read the file.
+    /// * What a program writes is sent together with the rest, so that is checked first: all of it up to 64 MiB, of more only what
+    ///   this process has not checked yet. It takes as long as the disk takes to read that.
     /// * Not durable: whoever acknowledges writes into it syncs the file and both directories first.
     /// * Holders of the [`CacheFile`] see everything missing, and no store of theirs runs on when this returns.
     /// * [`crate::error::Kind::Disk`] and others of rename(2), for one when `to` is on another file system: the cache is
     ///   as before.
     pub fn take(&self, ino: Ino, version: &Version, to: &Path) -> Result<Option<Taken>> {
         let Some(file) = self.lookup(ino, version) else { return Ok(None) };
-        file.check(Which::Unchecked)?;
+        file.check(if file.present_bytes() <= CHECKED_BYTES { Which::Every } else { Which::Unchecked })?;
         let Some(mut meta) = file.begin_change()? else { return Ok(None) };
         let present = file.checked(&meta);
         let Some(files) = meta.files.clone().filter(|_| !present.is_empty()) else {

@@ -1,7 +1,8 @@
 //! Reading cached bytes, and checking them first.
 //!
-//! A piece is compared with its checksum at its first use after this process met it. One that differs, or that the disk
-//! cannot read, is dropped, counted, logged, and from then on missing. It is never served.
+//! A piece is compared with its checksum whenever it is read, and before it leaves for the journal or to the kernel if it was not
+//! compared in this process: those read all of a file, which may be large. One that differs, or that the disk cannot read, is
+//! dropped, counted, logged, and from then on missing. It is never served.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +27,14 @@ struct Grip<'a> {
 #[derive(Clone, Copy)]
 struct Piece {
     number: u64,
-    /// `None` once it was checked.
+    /// `None` where it need not be checked.
     expect: Option<u32>,
+}
+
+impl Piece {
+    fn is(&self, sum: u32) -> bool {
+        self.expect.is_none_or(|expect| expect == sum)
+    }
 }
 
 /// Which pieces a check reads.
@@ -64,7 +71,7 @@ impl CacheFile {
             return Ok(true);
         }
         let pieces = self.pieces_of(&range);
-        let hit = match self.grip(pieces.clone(), Which::Unchecked)? {
+        let hit = match self.grip(pieces.clone())? {
             Some(grip) => {
                 let bad = grip.fill(&range, buf);
                 grip.release(&bad) && bad.is_empty()
@@ -120,9 +127,9 @@ impl CacheFile {
     }
 
     /// Takes hold of all of `pieces`; `None` where one is missing.
-    fn grip(&self, pieces: Range<u64>, which: Which) -> Result<Option<Grip<'_>>> {
+    fn grip(&self, pieces: Range<u64>) -> Result<Option<Grip<'_>>> {
         let count = pieces.end - pieces.start;
-        let grip = self.grip_present(pieces, which)?;
+        let grip = self.grip_present(pieces, Which::Every)?;
         Ok(grip.and_then(|grip| {
             if grip.pieces.len() as u64 == count {
                 return Some(grip);
@@ -179,34 +186,45 @@ impl Grip<'_> {
     /// Reads `range` into `buf`; returns the pieces that turned out bad.
     fn fill(&self, range: &Range<u64>, buf: &mut [u8]) -> Vec<u64> {
         let mut bad = Vec::new();
-        let mut piece_buf = Vec::new();
+        let is_whole = |piece: &Piece| {
+            let span = self.file.span(piece.number);
+            range.start <= span.start && span.end <= range.end
+        };
         let mut at = 0;
         while at < self.pieces.len() {
-            let piece = self.pieces[at];
-            let run = self.pieces[at..].iter().take_while(|piece| piece.expect.is_none()).count().max(1);
-            let last = self.file.span(self.pieces[at + run - 1].number);
-            let (span, wanted) = (
-                self.file.span(piece.number).start..last.end,
-                self.file.span(piece.number).start.max(range.start)..last.end.min(range.end),
-            );
-            let target = &mut buf[(wanted.start - range.start) as usize..(wanted.end - range.start) as usize];
-            let good = if piece.expect.is_none() {
-                self.pread(wanted.start, target)
-            } else if wanted == span {
-                self.pread(span.start, target) && piece.expect == Some(crc32c::crc32c(target))
-            } else {
-                piece_buf.resize((span.end - span.start) as usize, 0);
-                let good = self.pread(span.start, &mut piece_buf) && piece.expect == Some(crc32c::crc32c(&piece_buf));
-                let from = (wanted.start - span.start) as usize;
-                target.copy_from_slice(&piece_buf[from..from + target.len()]);
-                good
-            };
-            if !good {
-                bad.extend(self.pieces[at..at + run].iter().map(|piece| piece.number));
+            // Whole pieces are read at once; of one at an end all is read, since its sum is of all.
+            let run = self.pieces[at..].iter().take_while(|piece| is_whole(piece)).count();
+            if run == 0 {
+                bad.extend(self.fill_part(&self.pieces[at], range, buf));
+                at += 1;
+                continue;
             }
-            at += run;
+            let run = &self.pieces[at..at + run];
+            let (first, last) = (self.file.span(run[0].number), self.file.span(run[run.len() - 1].number));
+            let target = &mut buf[(first.start - range.start) as usize..(last.end - range.start) as usize];
+            match self.pread(first.start, target) {
+                true => {
+                    let sums = target.chunks(PIECE as usize).map(crc32c::crc32c);
+                    bad.extend(run.iter().zip(sums).filter(|(p, sum)| !p.is(*sum)).map(|(p, _)| p.number));
+                }
+                false => bad.extend(run.iter().map(|piece| piece.number)),
+            }
+            at += run.len();
         }
         bad
+    }
+
+    /// Reads the part of a piece that `range` holds; its number, where it is bad.
+    fn fill_part(&self, piece: &Piece, range: &Range<u64>, buf: &mut [u8]) -> Option<u64> {
+        let span = self.file.span(piece.number);
+        let mut whole = vec![0; (span.end - span.start) as usize];
+        if !self.pread(span.start, &mut whole) || !piece.is(crc32c::crc32c(&whole)) {
+            return Some(piece.number);
+        }
+        let (start, end) = (span.start.max(range.start), span.end.min(range.end));
+        let part = &whole[(start - span.start) as usize..(end - span.start) as usize];
+        buf[(start - range.start) as usize..(end - range.start) as usize].copy_from_slice(part);
+        None
     }
 
     /// Whether a piece is what it must be; true for one that was checked before.

@@ -35,13 +35,13 @@ pub fn recover(store: &Store, journal: &Journal, disk: &dyn Disk, power_lost: bo
     for found in found {
         match found {
             Found::Staged(staged) => match_one(store, journal, &staged, now_ns, &mut result)?,
-            Found::Unknown { ino, path, size } => {
+            Found::Unknown { ino, path, size, nothing_synced } => {
                 let known = match ino {
                     Some(ino) => store.read(|rows| rows.find_node(ino))?,
                     None => None,
                 };
-                if known.is_some_and(|node| node.content != Content::Dirty) || size == 0 {
-                    // Staged, but its row was never written: nothing in it was acknowledged.
+                if known.is_some_and(|node| node.content != Content::Dirty) || size == 0 || nothing_synced {
+                    // Staged, but its row or its header was never written: nothing in it was acknowledged.
                     let _ = disk.remove(&path);
                 } else {
                     set_unknown_aside(disk, &path)?;

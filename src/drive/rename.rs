@@ -88,6 +88,7 @@ fn move_in(tx: &mut Tx<'_>, wish: &Move<'_>, now_ns: i64) -> Result<Option<Ino>>
     match (wish.mode, target) {
         (RenameMode::NoReplace, Some(_)) => return Err(exists(new_name)),
         (RenameMode::Exchange, None) => return Err(absent(new_name)),
+        (_, Some(target)) if target.ino == source.ino => return Ok(None),
         (RenameMode::Exchange, Some(mut target)) => {
             if target.kind == FileKind::Directory && tx.is_within(parent, target.ino)? {
                 return Err(Error::new(Kind::Invalid, "a directory cannot move into itself"));
@@ -99,7 +100,6 @@ fn move_in(tx: &mut Tx<'_>, wish: &Move<'_>, now_ns: i64) -> Result<Option<Ino>>
             target.times.ctime_ns = now_ns;
             tx.set_node(&target)?;
         }
-        (_, Some(target)) if target.ino == source.ino => return Ok(None),
         (_, target) => {
             if let Some(target) = target {
                 may_replace(tx, &source, &target, new_name)?;

@@ -68,15 +68,28 @@ fn checksum(record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&record[0..4]), &record[8..32])
 }
 
-/// What a log says is valid, beginning with what was valid when the file was staged; and how long its good part is.
+/// What a log says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Replayed {
+    /// What is valid.
+    pub present: RangeSet,
+    /// Bytes of the log's good part.
+    pub good: u64,
+    /// The base version counts below this only: the rest was cut off once.
+    pub base_end: u64,
+    /// The cut that is the last record: it was perhaps not carried out.
+    pub cut: Option<u64>,
+}
+
+/// Reads a log, beginning with what was valid when the file was staged from a version of `base_end` bytes.
 /// `trust_filled`: whether fetched ranges count (after a power cut they may not be on the disk).
-pub(super) fn replay(log: &[u8], mut present: RangeSet, trust_filled: bool) -> (RangeSet, u64) {
+pub(super) fn replay(log: &[u8], present: RangeSet, base_end: u64, trust_filled: bool) -> Replayed {
     let word = |record: &[u8], at: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&record[at..at + 8]);
         u64::from_le_bytes(bytes)
     };
-    let mut good = 0;
+    let mut read = Replayed { present, good: 0, base_end, cut: None };
     for record in log.chunks_exact(RECORD_BYTES) {
         let mut sum = [0; 4];
         sum.copy_from_slice(&record[4..8]);
@@ -84,16 +97,30 @@ pub(super) fn replay(log: &[u8], mut present: RangeSet, trust_filled: bool) -> (
             break;
         }
         let (start, end) = (word(record, 8), word(record, 16));
+        read.cut = None;
         match record[0] {
-            1 => present.insert(start..end),
-            2 if trust_filled => present.insert(start..end),
+            1 => read.present.insert(start..end),
+            2 if trust_filled => read.present.insert(start..end),
             2 => {}
-            3 => present.truncate(start),
+            3 => {
+                read.present.truncate(start);
+                read.base_end = read.base_end.min(start);
+                read.cut = Some(start);
+            }
             _ => break,
         }
-        good += RECORD_BYTES as u64;
+        read.good += RECORD_BYTES as u64;
     }
-    (present, good)
+    read
+}
+
+impl Replayed {
+    /// The size of a file that is `found` bytes long on the disk. A change is logged before it is acknowledged, or carried out when
+    /// it cuts: what lies behind all that is known is of a write that was not, and a last cut is carried out now.
+    pub(super) fn size(&self, found: u64) -> u64 {
+        let known = self.present.iter().map(|range| range.end).max().unwrap_or(0).max(self.base_end);
+        found.min(self.cut.unwrap_or(known))
+    }
 }
 
 #[cfg(test)]
@@ -107,8 +134,19 @@ mod tests {
         log.extend(record(Mark::Filled, &(10..20)));
         log.extend(record(Mark::Cut, &(15..15)));
         log.extend(&record(Mark::Written, &(100..110))[..31]);
-        let (present, good) = replay(&log, RangeSet::new(), true);
-        assert_eq!((present.total(), good), (15, 96));
-        assert_eq!(replay(&log, RangeSet::new(), false).0.total(), 10);
+        let read = replay(&log, RangeSet::new(), 50, true);
+        assert_eq!((read.present.total(), read.good, read.base_end), (15, 96, 15));
+        assert_eq!(replay(&log, RangeSet::new(), 50, false).present.total(), 10);
+    }
+
+    #[test]
+    fn a_write_that_was_not_acknowledged_does_not_lengthen_a_file() {
+        let log = record(Mark::Written, &(0..10));
+        let sizes = |log: &[u8]| [5, 60, 100].map(|found| replay(log, RangeSet::new(), 50, true).size(found));
+        assert_eq!(sizes(&log), [5, 50, 50]);
+        let cut = [log, record(Mark::Cut, &(4..4))].concat();
+        assert_eq!(sizes(&cut), [4, 4, 4]);
+        let longer = [cut, record(Mark::Written, &(4..70)).to_vec()].concat();
+        assert_eq!(sizes(&longer), [5, 60, 70]);
     }
 }

@@ -15,7 +15,8 @@ pub enum Found {
     /// A file with its header; it is staged again.
     Staged(Arc<Staged>),
     /// Data without a header that can be read; still at this path.
-    Unknown { ino: Option<Ino>, path: PathBuf, size: u64 },
+    /// `nothing_synced`: the power was cut before its header was on the disk, so no fsync was answered for any of it.
+    Unknown { ino: Option<Ino>, path: PathBuf, size: u64, nothing_synced: bool },
 }
 
 impl Found {
@@ -61,8 +62,14 @@ impl Journal {
             None => None,
         };
         let (Some(ino), Some(header)) = (ino, header.filter(|h| h.ino() == ino)) else {
+            let head = ino.map(|ino| shared.disk.stat(&shared.path(ino, "head")));
+            let blank = match head {
+                Some(Ok(head)) => head.size == 0,
+                Some(Err(e)) => e.kind() == std::io::ErrorKind::NotFound,
+                None => false,
+            };
             shared.space.occupied(stat.allocated);
-            return Ok(Found::Unknown { ino, path, size: stat.size });
+            return Ok(Found::Unknown { ino, path, size: stat.size, nothing_synced: power_lost && blank });
         };
         let mut present: RangeSet = match (header.logged, power_lost) {
             (false, _) => std::iter::once(0..stat.size).collect(),
@@ -76,18 +83,29 @@ impl Journal {
             Err(e) => return Err(crate::error::Error::disk(&doing, &e)),
         };
         let mut kept = None;
+        let mut size = stat.size;
+        let base_end = header.base.as_ref().map_or(0, |base| base.size);
+        if header.logged {
+            // Nothing was noted, as far as is known.
+            size = replay(&[], present.clone(), base_end, true).size(size);
+        }
         if let Some(log) = log.filter(|_| header.logged) {
             let mut bytes = vec![0; log.stat().context(&doing)?.size as usize];
             let read = log.read_at(&mut bytes, 0).context(&doing)?;
             bytes.truncate(read);
-            let (valid, good) = replay(&bytes, present, !power_lost);
-            log.set_len(good).context(&doing)?;
-            present = valid;
-            kept = Some(Log::new(log, good));
+            let read = replay(&bytes, present, base_end, !power_lost);
+            log.set_len(read.good).context(&doing)?;
+            size = read.size(stat.size);
+            present = read.present;
+            kept = Some(Log::new(log, read.good));
         }
-        present.truncate(stat.size);
+        if size < stat.size {
+            file.set_len(size).context(&doing)?;
+            file.set_mtime(stat.mtime_ns).context(&doing)?;
+        }
+        present.truncate(size);
         shared.space.occupied(OVERHEAD_BYTES);
-        let staged = Staged::new(shared.clone(), file, header, present, stat.size, stat.mtime_ns)?;
+        let staged = Staged::new(shared.clone(), file, header, present, size, stat.mtime_ns)?;
         // Its valid pages are what it owes; holes among them are counted too, and given back with the rest.
         staged.take_over(0);
         if let Some(log) = kept {

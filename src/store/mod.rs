@@ -31,10 +31,11 @@ pub use view::{View, Which};
 
 use crate::error::{Error, Kind, Result};
 use crate::model::Ino;
+use crate::sys::{Disk, Open, RealDisk};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many connections readers share.
 const READERS: usize = 4;
@@ -57,11 +58,12 @@ pub trait Listener: Send + Sync {
 
 /// The open database of one drive.
 pub struct Store {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     writer: Mutex<Connection>,
     readers: Vec<Mutex<Connection>>,
     turn: AtomicUsize,
-    listener: std::sync::OnceLock<std::sync::Arc<dyn Listener>>,
+    listener: std::sync::OnceLock<Arc<dyn Listener>>,
     opens: Opens,
     /// As of the last transaction; only those change it.
     disk_bytes: AtomicU64,
@@ -87,10 +89,16 @@ impl Store {
     ///
     /// `Corrupt`: not a database, or a damaged one. `Config`: written by a newer version of this program.
     pub fn open(path: &Path) -> Result<Store> {
+        Store::open_on(path, Arc::new(RealDisk))
+    }
+
+    /// The same, with the disk that its log is synced through. SQLite itself works on the machine's.
+    pub fn open_on(path: &Path, disk: Arc<dyn Disk>) -> Result<Store> {
         let writer = schema::connect(path)?;
         schema::prepare(&writer)?;
         let readers = (0..READERS).map(|_| schema::connect(path).map(Mutex::new)).collect::<Result<_>>()?;
         let store = Store {
+            disk,
             path: path.to_owned(),
             writer: Mutex::new(writer),
             readers,
@@ -104,7 +112,7 @@ impl Store {
     }
 
     /// Names who is told of changes; once.
-    pub fn listen(&self, listener: std::sync::Arc<dyn Listener>) {
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
         // A second listener is a mistake in `app`, and the first keeps working.
         let _ = self.listener.set(listener);
     }
@@ -178,14 +186,13 @@ impl Store {
     }
 
     /// Makes every committed transaction durable against a power cut.
-    #[allow(clippy::disallowed_methods, reason = "SQLite owns these files; nothing else in the crate opens them")]
     pub fn sync(&self) -> Result<()> {
         // Closing a second descriptor of the log is harmless: SQLite's POSIX locks are on drive.db and its -shm file.
         let _writer = lock(&self.writer);
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
-        match std::fs::OpenOptions::new().read(true).write(true).open(&log) {
-            Ok(file) => file.sync_data().map_err(|e| Error::disk("sync drive.db-wal", &e)),
+        match self.disk.open(Path::new(&log), Open::Existing) {
+            Ok(file) => file.sync().map_err(|e| Error::disk("sync drive.db-wal", &e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::disk("open drive.db-wal", &e)),
         }

@@ -260,6 +260,15 @@ impl<'c> Rows<'c> {
         )
     }
 
+    /// All inodes that the remote has, or had, in a directory under this very name.
+    pub fn remote_namesakes(&self, remote_no: u32, parent: Ino, name: &str) -> Result<Vec<Ino>> {
+        self.many(
+            "SELECT ino FROM views WHERE remote_no = ? AND which = 0 AND parent = ? AND name = ? ORDER BY ino",
+            (remote_no, parent.get() as i64, name),
+            |row| ino_of(row.get(0)?),
+        )
+    }
+
     /// The inode with this stable id.
     pub fn by_id(&self, remote_no: u32, id: &str) -> Result<Option<Ino>> {
         self.one("SELECT ino FROM views WHERE remote_no = ? AND id = ? AND which = 0", (remote_no, id), |row| {

@@ -4,7 +4,7 @@ use super::Shared;
 use super::goal::Goal;
 use super::operate::Progress;
 use crate::error::{Kind, Result};
-use crate::model::Ino;
+use crate::model::{FileKind, Ino};
 use crate::remote::{Body, Place};
 use crate::store::{Attempt, View, Which};
 use futures_util::StreamExt;
@@ -20,6 +20,15 @@ pub(super) fn content_of(goal: &Goal, body: &Body) -> Result<Attempt> {
         _ => Vec::new(),
     };
     Ok(Attempt { size: body.size(), sha256, ..Attempt::at(goal.parent, &goal.raw) })
+}
+
+/// A note of a symbolic link that goes to `goal`.
+pub(super) fn link_of(goal: &Goal, target: &[u8]) -> Attempt {
+    Attempt {
+        size: target.len() as u64,
+        sha256: Sha256::digest(target).to_vec(),
+        ..Attempt::at(goal.parent, &goal.raw)
+    }
 }
 
 impl Shared {
@@ -63,13 +72,18 @@ impl Shared {
         })
     }
 
-    /// Whether the remote's content is what we last sent without hearing of it.
+    /// Whether the remote's content, or the target of its link, is what we last sent without hearing of it.
     pub(super) async fn is_ours(&self, ino: Ino, view: &View) -> Result<bool> {
-        // What an inode sent that had the name before is ours too.
+        let link = view.kind == FileKind::Symlink;
+        // What an inode sent that had the name before is ours too. Not every remote tells a link's size.
         let sent: Vec<Attempt> = self.store().read(|rows| {
             let at = rows.attempts_at(view.parent, &view.name)?;
-            Ok(at.into_iter().chain(rows.attempt(ino)?).filter(|sent| sent.size == view.size).collect())
+            Ok(at.into_iter().chain(rows.attempt(ino)?).filter(|sent| link || sent.size == view.size).collect())
         })?;
+        if link && !sent.is_empty() {
+            let sum = Sha256::digest(self.link_target(ino).await?);
+            return Ok(sent.iter().any(|sent| sent.sha256[..] == sum[..]));
+        }
         let Some(version) = view.version.as_ref().filter(|_| !sent.is_empty()) else { return Ok(false) };
         let size = view.size;
         let mut sum = Sha256::new();

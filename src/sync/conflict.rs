@@ -3,7 +3,8 @@
 use super::Shared;
 use super::observe::Observer;
 use super::operate::Progress;
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::journal::Base;
 use crate::model::{Entry, FileKind, Ino, Meta};
 use crate::remote::Place;
 use crate::store::{Content, Node, View, Which};
@@ -13,18 +14,19 @@ impl Shared {
     /// Both sides changed. If the bytes are equal nothing happened; else the remote keeps the name, and what was written here
     /// gets another one and is sent under it.
     pub(super) async fn keep_both(self: &Arc<Self>, ino: Ino) -> Result<Progress> {
-        let (node, base, view) = self
-            .store()
-            .read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?)))?;
+        let (node, view) = self.store().read(|rows| Ok((rows.node(ino)?, rows.view(ino, 0, Which::Remote)?)))?;
         let Some(view) = view else { return Ok(Progress::Went) };
         let both_files = node.kind == FileKind::File && view.kind == FileKind::File;
-        if both_files && base.is_none() && self.is_empty(&node) {
+        if both_files && self.is_empty(&node) {
             return self.give_way(ino, &view);
         }
-        if node.kind == FileKind::File && view.kind == FileKind::File && self.same_bytes(ino, &view).await? {
-            return self.converge(ino, &view);
+        if both_files {
+            self.complete(ino, &view).await?;
+            if self.same_bytes(ino, &view).await? {
+                return self.converge(ino, &view);
+            }
         }
-        if view.kind == FileKind::File && self.is_ours(ino, &view).await? {
+        if matches!(view.kind, FileKind::File | FileKind::Symlink) && self.is_ours(ino, &view).await? {
             return self.own_up(ino);
         }
         if node.kind == FileKind::Symlink && view.kind == FileKind::Symlink && node.target.is_some() {
@@ -61,14 +63,35 @@ impl Shared {
         Ok(Progress::Went)
     }
 
+    /// Brings what is missing of a partly written file. Where the remote has the version no more that it was written on, what was
+    /// written is laid over the one that it has now: that may be our own upload, which was heard of and forgotten with a power cut,
+    /// and else no byte of either side is lost.
+    async fn complete(&self, ino: Ino, view: &View) -> Result<()> {
+        let Some(staged) = self.parts.journal.get(ino).filter(|staged| !staged.is_whole()) else { return Ok(()) };
+        match self.fill(ino).await {
+            Err(e) if matches!(e.kind, Kind::Changed | Kind::NotFound | Kind::Corrupt) => {}
+            other => return other,
+        }
+        let size = staged.size_and_mtime().0;
+        let missing = staged.missing(0..size);
+        if let Some(version) = &view.version
+            && missing.iter().all(|range| range.end <= view.size)
+        {
+            staged.rebase(Some(Base { version: version.as_str().to_owned(), size: view.size }))?;
+            self.fill(ino).await?;
+        }
+        Ok(())
+    }
+
     /// Whether a file holds no byte that a program wrote: it was only made, or a power cut took its bytes. One whose bytes were
     /// lost in any other way still has their size, and fails loudly.
     fn is_empty(&self, node: &Node) -> bool {
         node.content == Content::Dirty && node.size == 0 && self.parts.journal.get(node.ino).is_none()
     }
 
-    /// A new file without a byte gives way to what the remote has under its name: there is nothing of it to keep. After a power cut
-    /// that may be our own upload, whose record went with the bytes, and nothing may be sent over that.
+    /// A new file without a byte, or one that took the place of a deleted one, gives way to what the remote has under its name: there
+    /// is nothing of it to keep. After a power cut that may be our own upload, whose record went with the bytes, and nothing may be
+    /// sent over that.
     fn give_way(&self, ino: Ino, view: &View) -> Result<Progress> {
         self.store().write(|tx| {
             let same = tx.view(ino, 0, Which::Remote)?.as_ref() == Some(view) && self.is_empty(&tx.node(ino)?);
@@ -137,10 +160,11 @@ impl Shared {
         let Some(view) = view.filter(|view| base.is_none_or(|base| !base.same_content(view))) else {
             // It never arrived.
             self.store().write(|tx| tx.set_attempt(ino, None))?;
+            self.drop_if_unneeded(ino)?;
             return Ok(Progress::Went);
         };
         let ours = match view.kind {
-            FileKind::File => self.is_ours(ino, &view).await?,
+            FileKind::File | FileKind::Symlink => self.is_ours(ino, &view).await?,
             kind => kind == FileKind::Directory,
         };
         if ours {

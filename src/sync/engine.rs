@@ -1,5 +1,6 @@
 //! The task that decides: which inode is looked at, what may run now, and what waits for what.
 
+use super::circle;
 use super::names::Names;
 use super::plan::{Facts, Step, plan};
 use super::queue::{Mark, Queue};
@@ -354,7 +355,8 @@ impl Sync {
                 return Ok(Ready::Wait(on));
             }
             if matches!(step, Step::Make | Step::Move | Step::Send | Step::SetMeta | Step::Remove)
-                && let Some(on) = blocking_ancestor(rows, ino, place.as_ref().map(|(parent, _)| *parent))?
+                && let Some(on) = circle::blocking_ancestor(rows, place.as_ref().map(|(parent, _)| *parent))?
+                && !(step == Step::Move && circle::is_in_the_way_of_its_directory(rows, ino)?)
             {
                 return Ok(Ready::Wait(on));
             }
@@ -418,25 +420,6 @@ fn heir(rows: &Rows<'_>, deleted: Option<&View>) -> Result<Option<(Ino, Name)>> 
     let Some(there) = rows.lookup(view.parent, &view.shown)? else { return Ok(None) };
     let is_new = rows.view(there.ino, 0, Which::Remote)?.is_none() && rows.view(there.ino, 0, Which::Base)?.is_none();
     Ok((there.kind == FileKind::File && is_new).then(|| (there.ino, view.shown.clone())))
-}
-
-/// The nearest directory above that must be made or moved on the remote first.
-fn blocking_ancestor(rows: &Rows<'_>, _ino: Ino, parent: Option<Ino>) -> Result<Option<Ino>> {
-    let mut at = parent;
-    let mut nearest = None;
-    while let Some(ino) = at.filter(|ino| *ino != Ino::ROOT) {
-        let place = rows.place(ino)?;
-        let (base, remote) = (rows.view(ino, 0, Which::Base)?, rows.view(ino, 0, Which::Remote)?);
-        let there = match (&base, &remote, &place) {
-            (Some(base), Some(_), Some((parent, name))) => *parent == base.parent && *name == base.shown,
-            _ => false,
-        };
-        if !there || rows.moving(ino)?.is_some() {
-            nearest = nearest.or(Some(ino));
-        }
-        at = place.map(|(parent, _)| parent);
-    }
-    Ok(nearest)
 }
 
 /// Whether a name matches one of the patterns.

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::guard::Listing;
 use crate::error::{Kind, Result};
-use crate::model::{FileKind, Ino, RemotePath};
+use crate::model::{Entry, FileKind, Ino, RemotePath};
 use crate::remote::{Change, ChangeFeed, Place};
 use futures_util::StreamExt;
 use std::sync::Arc;
@@ -130,9 +130,11 @@ async fn follow(shared: &Arc<Shared>, mut cursor: String) {
 /// Our own calls are reported too: what they touch is looked at again, when they have ended.
 async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>) -> Result<()> {
     let mut look: Vec<(RemotePath, bool)> = Vec::new();
+    let mut seen: Vec<(RemotePath, Entry)> = Vec::new();
     for change in changes {
         match change {
             Change::Present(path, entry) => {
+                seen.push((path.clone(), (*entry).clone()));
                 if shared.note_present(&path, &entry, listing)?.is_none() {
                     // A call of ours was there, or its directory is not known: it was doubted itself, or comes later.
                     shared.guard.doubt(&path);
@@ -150,6 +152,10 @@ async fn apply(shared: &Arc<Shared>, listing: &Listing<'_>, changes: Vec<Change>
             }
             Change::Look { directory, deep } => look.push((directory, deep)),
         }
+    }
+    // Once all that moved is known at its new place.
+    for (path, entry) in seen {
+        shared.ask_for(shared.namesakes_at(&path, &entry)?).await?;
     }
     look.sort();
     look.dedup();

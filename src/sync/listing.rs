@@ -3,6 +3,7 @@
 //! Absence from one listing is not deletion: a `stat`, or for many a second listing, confirms it.
 
 use super::Shared;
+use super::displaced::namesakes;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Entry, FileKind, Ino, RemotePath};
 use crate::remote::Place;
@@ -45,6 +46,9 @@ impl Shared {
             })?;
         }
         let known = self.store().read(|rows| rows.remote_children(0, ino))?;
+        // In the order of their names.
+        let doubles: Vec<String> =
+            known.windows(2).filter(|two| two[0].1 == two[1].1).map(|two| two[0].1.clone()).collect();
         let missing: Vec<RemotePath> = known
             .into_iter()
             .filter(|(_, raw)| !found.contains_key(raw))
@@ -53,6 +57,9 @@ impl Shared {
             .collect();
         drop(listing);
         self.confirm_absent(&place, missing).await?;
+        for (raw, entry) in doubles.iter().filter_map(|raw| found.get_key_value(raw)) {
+            self.ask_for(self.store().read(|rows| namesakes(rows, ino, raw, entry))?).await?;
+        }
         self.mark_listed(ino)?;
         self.store().opens().set_checked(ino, began);
         Ok(())
@@ -132,16 +139,22 @@ impl Shared {
         for directory in orphaned {
             self.guard.doubt_below(&directory);
         }
-        let gone: Vec<RemotePath> = self.store().read(|rows| {
-            let mut gone = Vec::new();
+        let (gone, unseen) = self.store().read(|rows| {
+            let (mut gone, mut unseen) = (Vec::new(), Vec::new());
             for ino in rows.remote_inodes(0)? {
                 if !walk.seen.contains(&ino)
                     && let Some(path) = rows.remote_path(0, ino)?
                 {
+                    // Another one is at its place.
+                    if let Some(view) = rows.view(ino, 0, crate::store::Which::Remote)?
+                        && rows.remote_namesakes(0, view.parent, &view.name)?.len() > 1
+                    {
+                        unseen.push(ino);
+                    }
                     gone.push(path);
                 }
             }
-            Ok(gone)
+            Ok((gone, unseen))
         })?;
         let mut by_directory: BTreeMap<RemotePath, Vec<RemotePath>> = BTreeMap::new();
         let absent: HashSet<RemotePath> = gone.iter().cloned().collect();
@@ -156,6 +169,7 @@ impl Shared {
         for (directory, missing) in by_directory {
             self.confirm_absent(&Place::at(directory), missing).await?;
         }
+        self.ask_for(unseen).await?;
         self.store().write(|tx| tx.set_all_listed())
     }
 

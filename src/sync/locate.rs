@@ -100,6 +100,7 @@ impl Shared {
         // What was not believed meanwhile is looked at now.
         self.look(&from).await?;
         self.look(&goal.place).await?;
+        self.ask_for([ino]).await?;
         Ok(Progress::Went)
     }
 

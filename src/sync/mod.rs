@@ -4,7 +4,9 @@
 //! `drive` is reached through the store and [`crate::events`] alone.
 
 mod attempts;
+mod circle;
 mod conflict;
+mod displaced;
 mod engine;
 mod feed;
 mod goal;

@@ -1,9 +1,10 @@
 //! The steps that change names, directories and attributes on the remote.
 
 use super::Shared;
+use super::circle;
 use super::goal::{Goal, Occupant};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, FileKind, Ino, Name, RemotePath, Version};
+use crate::model::{Entry, FileKind, Ino, Version};
 use crate::remote::{Condition, Place};
 use crate::store::{Attempt, Content, Node, Rows, Tx, View, Which};
 use std::sync::Arc;
@@ -177,7 +178,7 @@ impl Shared {
         };
         let meta = node.meta();
         let Some(call) = self.guard.call(vec![goal.place.path.clone()]) else { return Ok(Progress::Busy) };
-        if let Some(ended) = self.attempt(node, goal, &Condition::Absent, &Attempt::at(goal.parent, &goal.raw))? {
+        if let Some(ended) = self.attempt(node, goal, &Condition::Absent, &super::attempts::link_of(goal, &target))? {
             return Ok(ended);
         }
         let sent = if self.remote().capabilities().symlinks {
@@ -205,14 +206,20 @@ impl Shared {
 
     fn move_facts(&self, rows: &Rows<'_>, ino: Ino) -> Result<MoveFacts> {
         let node = rows.node(ino)?;
-        let goal = self.goal(rows, &node)?;
+        let (from, view) = (super::place_of(rows, ino)?, rows.view(ino, 0, Which::Remote)?);
+        let goal = match &view {
+            // What it is to move into waits for its place.
+            Some(view) if circle::is_in_the_way_of_its_directory(rows, ino)? => {
+                circle::aside(ino, view.parent, &from.path)?
+            }
+            _ => self.goal(rows, &node)?,
+        };
         let occupant = self.occupant(rows, ino, &goal)?;
         let circle = match &occupant {
             // One that is on its way has stepped aside perhaps.
-            Occupant::Staying(other) => rows.moving(*other)?.is_none() && is_circle(rows, ino, *other)?,
+            Occupant::Staying(other) => rows.moving(*other)?.is_none() && circle::is_circle(rows, ino, *other)?,
             _ => false,
         };
-        let (from, view) = (super::place_of(rows, ino)?, rows.view(ino, 0, Which::Remote)?);
         Ok(MoveFacts { kind: node.kind, goal, occupant, circle, from, view })
     }
 
@@ -240,11 +247,7 @@ impl Shared {
             }
             Occupant::Staying(_) if circle => {
                 // Two that change places: one of them steps aside first.
-                let aside = format!(".~fourwheel.swap-{ino}");
-                let path = goal.place.path.split().map_or_else(RemotePath::root, |(parent, _)| parent).join(&aside);
-                goal.raw = aside;
-                goal.name = Name::new(goal.raw.as_bytes())?;
-                goal.place = Place::at(path);
+                goal = circle::aside(ino, goal.parent, &goal.place.path)?;
             }
             Occupant::Leaving(other, _) | Occupant::Staying(other) => return Ok(Progress::Waits(other)),
         }
@@ -373,36 +376,6 @@ impl Shared {
         }
         self.store().opens().renamed(ino, old, new);
     }
-}
-
-/// Whether whoever stands at our goal waits, directly or through others, for our own place.
-fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
-    let Some(mine) = rows.view(ino, 0, Which::Remote)? else { return Ok(false) };
-    let mut at = first;
-    for _ in 0..64 {
-        let Some((parent, name)) = rows.place(at)? else { return Ok(false) };
-        if parent == mine.parent && name == mine.shown {
-            return Ok(true);
-        }
-        let Some(view) = rows.view(at, 0, Which::Remote)? else { return Ok(false) };
-        if view.parent == parent && view.shown == name {
-            return Ok(false);
-        }
-        // Who stands where that one wants to go?
-        let children = rows.remote_children(0, parent)?;
-        let mut next = None;
-        for (child, _) in children {
-            if rows.view(child, 0, Which::Remote)?.is_some_and(|v| v.shown == name) {
-                next = Some(child);
-            }
-        }
-        match next {
-            Some(next) if next == ino => return Ok(true),
-            Some(next) => at = next,
-            None => return Ok(false),
-        }
-    }
-    Ok(false)
 }
 
 /// A call made, moved or removed something in a directory there, and so moved its time: a time that a program sets here, or set
