@@ -11,9 +11,16 @@ use crate::remote::Place;
 use crate::store::{Content, Which};
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// What one reader may have fetched ahead, as a part of the cache's bound.
 const WINDOW_SHARE: u64 = 8;
+
+/// How often a read looks anew for where its bytes are.
+const TRIES_MAX: u32 = 32;
+
+/// How long a read waits for a move of ours that is under way, before it looks again.
+const MOVING: Duration = Duration::from_millis(100);
 
 /// Where a file's bytes are right now.
 pub(super) enum Bytesource {
@@ -119,12 +126,13 @@ impl Drive {
     }
 
     async fn read_far(&self, ino: Ino, mut source: Bytesource, offset: u64, len: usize) -> Result<Bytes> {
-        // Between two looks a file may be staged, confirmed, or replaced; each can happen only so often while one read waits.
-        for _ in 0..8 {
+        // Between two looks a file may be staged, confirmed, moved or replaced; each can happen only so often while one read waits.
+        for _ in 0..TRIES_MAX {
             match source {
                 Bytesource::Empty => return Ok(Bytes::new()),
                 Bytesource::Clean(target) => match self.parts().fetcher.read(&target, offset, len).await {
                     Err(e) if e.kind == Kind::Stale => {}
+                    Err(e) if self.is_elsewhere(&target, &e).await? => {}
                     other => return other,
                 },
                 Bytesource::Staged(staged) => match staged.read(offset, len) {
@@ -132,7 +140,10 @@ impl Drive {
                     Ok(None) => {
                         let target = self.base_target(ino, staged)?;
                         let end = target.size.min(offset.saturating_add(len as u64));
-                        self.parts().fetcher.bring(&target, offset.min(end)..end).await?;
+                        match self.parts().fetcher.bring(&target, offset.min(end)..end).await {
+                            Err(e) if self.is_elsewhere(&target, &e).await? => {}
+                            brought => brought?,
+                        }
                         if target.is_missing(&(offset..end)) {
                             // There is no room for it: what is here and what was fetched are put together.
                             return self.read_patched(&target, offset, len).await;
@@ -145,6 +156,27 @@ impl Drive {
             source = self.source(ino)?;
         }
         Err(Error::new(Kind::Unavailable, format!("inode {ino} keeps changing under this read")))
+    }
+
+    /// Whether the remote no longer has a target where it was because it was moved, by us or as we heard since. While a move of
+    /// ours is under way nobody can tell, and a moment is waited.
+    async fn is_elsewhere(&self, target: &Target, error: &Error) -> Result<bool> {
+        if !matches!(error.kind, Kind::NotFound | Kind::Changed) {
+            return Ok(false);
+        }
+        let (moving, path, node) = self.store().read(|rows| {
+            let ino = target.ino;
+            Ok((rows.on_its_way(ino)?, rows.remote_path(0, ino)?, rows.find_node(ino)?))
+        })?;
+        if moving.is_some() {
+            tokio::time::sleep(MOVING).await;
+            return Ok(true);
+        }
+        let another = match &target.sink {
+            Sink::Cache(_) => node.is_some_and(|node| node.content != Content::Version(target.version.clone())),
+            Sink::Journal(staged) => staged.header().base.is_none_or(|base| base.version() != target.version),
+        };
+        Ok(another || path.is_some_and(|path| path != target.place.path))
     }
 
     /// Reads a staged file part of which the disk has no room for.

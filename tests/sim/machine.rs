@@ -162,8 +162,6 @@ impl Machine {
                     }
                     _ => match self.read(entry.ino).await? {
                         Ok(content) => Shown::File(content),
-                        // Somebody else took it away between the listing and the read.
-                        Err(e) if matches!(e.kind, Kind::NotFound | Kind::Stale | Kind::Changed) => continue,
                         Err(e) => panic!("read {path}: {e}"),
                     },
                 };

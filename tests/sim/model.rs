@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Thing {
-    Directory,
+    /// A directory, by a number of its own.
+    Directory(u64),
     Link(String),
     /// A file, by its number in [`Model::contents`].
     File(u64),
@@ -45,7 +46,7 @@ fn is_below(path: &str, top: &str) -> bool {
 impl Model {
     pub fn seen(&self) -> Seen {
         let show = |thing: &Thing| match thing {
-            Thing::Directory => Shown::Directory,
+            Thing::Directory(_) => Shown::Directory,
             Thing::Link(target) => Shown::Link(target.clone()),
             Thing::File(number) => Shown::File(self.contents[number].clone()),
         };
@@ -57,7 +58,7 @@ impl Model {
         let mut model = Model { next, ..Model::default() };
         for (path, shown) in seen {
             let thing = match shown {
-                Shown::Directory => Thing::Directory,
+                Shown::Directory => Thing::Directory(model.number()),
                 Shown::Link(target) => Thing::Link(target.clone()),
                 Shown::File(content) => Thing::File(model.keep(content.clone())),
             };
@@ -71,10 +72,21 @@ impl Model {
         self.next
     }
 
-    fn keep(&mut self, content: Vec<u8>) -> u64 {
+    fn number(&mut self) -> u64 {
         self.next += 1;
-        self.contents.insert(self.next, content);
         self.next
+    }
+
+    fn keep(&mut self, content: Vec<u8>) -> u64 {
+        let number = self.number();
+        self.contents.insert(number, content);
+        number
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&mut self, path: &str) -> Outcome {
+        let number = self.number();
+        self.make(path, Thing::Directory(number))
     }
 
     pub fn file(&self, path: &str) -> Option<u64> {
@@ -93,7 +105,7 @@ impl Model {
             }
             at.push_str(part);
             match self.names.get(&at) {
-                Some(Thing::Directory) => {}
+                Some(Thing::Directory(_)) => {}
                 Some(_) => return Err(Kind::NotDirectory),
                 None => return Err(Kind::NotFound),
             }
@@ -106,7 +118,7 @@ impl Model {
         self.holder(path)?;
         match self.names.get(path) {
             Some(Thing::File(number)) => drop(self.contents.insert(*number, Vec::new())),
-            Some(Thing::Directory) => return Err(Kind::IsDirectory),
+            Some(Thing::Directory(_)) => return Err(Kind::IsDirectory),
             Some(Thing::Link(_)) => return Err(Kind::Invalid),
             None => {
                 let number = self.keep(Vec::new());
@@ -147,7 +159,7 @@ impl Model {
         self.holder(path)?;
         match self.names.get(path) {
             None => return Err(Kind::NotFound),
-            Some(Thing::Directory) => return Err(Kind::IsDirectory),
+            Some(Thing::Directory(_)) => return Err(Kind::IsDirectory),
             Some(_) => {}
         }
         self.names.remove(path);
@@ -158,8 +170,8 @@ impl Model {
         self.holder(path)?;
         match self.names.get(path) {
             None => return Err(Kind::NotFound),
-            Some(Thing::Directory) if self.is_empty(path) => {}
-            Some(Thing::Directory) => return Err(Kind::NotEmpty),
+            Some(Thing::Directory(_)) if self.is_empty(path) => {}
+            Some(Thing::Directory(_)) => return Err(Kind::NotEmpty),
             Some(_) => return Err(Kind::NotDirectory),
         }
         self.names.remove(path);
@@ -170,7 +182,8 @@ impl Model {
         self.holder(from)?;
         self.holder(to)?;
         let source = self.names.get(from).cloned().ok_or(Kind::NotFound)?;
-        let directory = source == Thing::Directory;
+        let is_directory = |thing: &Thing| matches!(thing, Thing::Directory(_));
+        let directory = is_directory(&source);
         if directory && is_below(to, from) {
             return Err(Kind::Invalid);
         }
@@ -178,7 +191,7 @@ impl Model {
             (RenameMode::NoReplace, Some(_)) => return Err(Kind::Exists),
             (RenameMode::Exchange, None) => return Err(Kind::NotFound),
             (RenameMode::Exchange, Some(target)) => {
-                if *target == Thing::Directory && is_below(from, to) {
+                if is_directory(target) && is_below(from, to) {
                     return Err(Kind::Invalid);
                 }
                 if from != to {
@@ -189,7 +202,7 @@ impl Model {
             }
             (_, _) if from == to => {}
             (_, Some(target)) => {
-                match (directory, *target == Thing::Directory) {
+                match (directory, is_directory(target)) {
                     (true, false) => return Err(Kind::NotDirectory),
                     (false, true) => return Err(Kind::IsDirectory),
                     (true, true) if !self.is_empty(to) => return Err(Kind::NotEmpty),

@@ -139,7 +139,7 @@ pub fn expect(model: &Model, act: &Act) -> (Model, std::result::Result<(), Kind>
         Act::Unlink { path } => after.unlink(path),
         Act::UnlinkOpen { path, .. } => on_file(model, path).and_then(|_| after.unlink(path)),
         Act::Rename { from, to, mode } => after.rename(from, to, *mode),
-        Act::Mkdir { path } => after.make(path, Thing::Directory),
+        Act::Mkdir { path } => after.mkdir(path),
         Act::Rmdir { path } => after.rmdir(path),
         Act::Symlink { path, target } => after.make(path, Thing::Link(target.clone())),
         Act::Attributes { path, .. } => on_any(model, path),
@@ -154,7 +154,7 @@ pub fn expect(model: &Model, act: &Act) -> (Model, std::result::Result<(), Kind>
 
 fn on_any(model: &Model, path: &str) -> std::result::Result<(), Kind> {
     // Resolving finds what making would: a missing directory first.
-    match model.clone().make(path, Thing::Directory) {
+    match model.clone().mkdir(path) {
         Err(Kind::Exists) => Ok(()),
         Err(kind) => Err(kind),
         Ok(()) => Err(Kind::NotFound),
@@ -165,7 +165,7 @@ fn on_file(model: &Model, path: &str) -> std::result::Result<u64, Kind> {
     on_any(model, path)?;
     match model.names.get(path) {
         Some(Thing::File(number)) => Ok(*number),
-        Some(Thing::Directory) => Err(Kind::IsDirectory),
+        Some(Thing::Directory(_)) => Err(Kind::IsDirectory),
         _ => Err(Kind::Invalid),
     }
 }

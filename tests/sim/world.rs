@@ -333,12 +333,15 @@ impl World {
                 ));
             }
         }
-        for path in seen.keys() {
-            let known = durable.names.iter().any(|names| names.contains_key(path));
-            // Bytes whose name was not synced are shown there.
-            let found = path == "lost+found" || path.starts_with("lost+found/");
-            if !known && !found && !path.contains(" (conflict ") {
-                self.fail(&format!("{path} was removed before names were synced, and is back"));
+        for (path, shown) in &seen {
+            let Shown::File(content) = shown else { continue };
+            // Bytes whose name was not synced are shown in lost+found.
+            let found = path.starts_with("lost+found/") || path.contains(" (conflict ");
+            let removed = |(number, old): (&u64, &Vec<u8>)| {
+                old == content && !content.is_empty() && durable.places(*number).is_empty()
+            };
+            if !found && self.model.contents.iter().any(removed) {
+                self.fail(&format!("{path} has what was removed before names were synced"));
             }
         }
         self.model = Model::of(&seen, self.model.next());
