@@ -139,6 +139,12 @@ impl Staged {
         state.present.contains(0..state.size)
     }
 
+    /// Whether no byte of it is here: it was to be written and was not, or a power cut took what was written.
+    pub fn holds_nothing(&self) -> bool {
+        let state = self.state();
+        state.size > 0 && state.present.is_empty()
+    }
+
     /// The parts of `range`, within the size, that must be fetched from the base version.
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let state = self.state();

@@ -1,4 +1,5 @@
-//! Moves that wait for each other: names that change places, and a directory that takes the place of what moved into it.
+//! Moves that wait for each other: names that change places, a directory that takes the place of what moved into it, and what
+//! takes the place of the directory that it was in.
 //!
 //! The remote can do one move at a time, so one of those that wait steps aside first, to a name that no program sees.
 
@@ -11,7 +12,7 @@ use crate::store::{Rows, Which};
 /// How many that wait for each other are followed. More are left to the order in which they are looked at.
 const LINKS_MAX: usize = 64;
 
-/// Whether whoever stands at our goal waits, directly or through others, for our own place.
+/// Whether whoever stands at our goal waits, directly or through others, for our own place, or for us to leave it.
 pub(super) fn is_circle(rows: &Rows<'_>, ino: Ino, first: Ino) -> Result<bool> {
     waits_for_place(rows, ino, first, false)
 }
@@ -23,12 +24,20 @@ pub(super) fn is_in_the_way_of_its_directory(rows: &Rows<'_>, ino: Ino) -> Resul
     Ok(above != ino && waits_for_place(rows, ino, above, true)?)
 }
 
-/// Whether `first` waits for the place of `ino`. `above`: also through the directories that what waits is to be in.
+/// Whether `first` waits for the place of `ino`, or for `ino` to leave a directory that is to be removed. `above`: also through the directories that what waits is to be in.
 fn waits_for_place(rows: &Rows<'_>, ino: Ino, first: Ino, above: bool) -> Result<bool> {
     let Some(mine) = rows.view(ino, 0, Which::Remote)? else { return Ok(false) };
     let mut at = first;
     for _ in 0..LINKS_MAX {
-        let Some((parent, name)) = rows.place(at)? else { return Ok(false) };
+        let Some((parent, name)) = rows.place(at)? else {
+            // To be removed, once nothing is in it any more.
+            match rows.remote_children(0, at)?.first() {
+                Some((child, _)) if *child == ino => return Ok(true),
+                Some((child, _)) => at = *child,
+                None => return Ok(false),
+            }
+            continue;
+        };
         if parent == mine.parent && name == mine.shown {
             return Ok(true);
         }
@@ -78,9 +87,19 @@ pub(super) fn blocking_ancestor(rows: &Rows<'_>, parent: Option<Ino>) -> Result<
     Ok(nearest)
 }
 
-/// A place beside `path`, in the directory `parent`, that no program sees.
+/// The nearest directory on the remote that holds `ino` and is not to be removed.
+pub(super) fn lasting_directory(rows: &Rows<'_>, ino: Ino) -> Result<Ino> {
+    let mut at = ino;
+    loop {
+        at = rows.view(at, 0, Which::Remote)?.map_or(Ino::ROOT, |view| view.parent);
+        if at == Ino::ROOT || rows.place(at)?.is_some() {
+            return Ok(at);
+        }
+    }
+}
+
+/// A place in the directory `parent`, which is at `path` on the remote, that no program sees.
 pub(super) fn aside(ino: Ino, parent: Ino, path: &RemotePath) -> Result<Goal> {
     let raw = format!(".~fourwheel.swap-{ino}");
-    let directory = path.split().map_or_else(RemotePath::root, |(parent, _)| parent);
-    Ok(Goal { parent, name: Name::new(raw.as_bytes())?, place: Place::at(directory.join(&raw)), raw })
+    Ok(Goal { parent, name: Name::new(raw.as_bytes())?, place: Place::at(path.join(&raw)), raw })
 }

@@ -4,7 +4,7 @@ use super::Shared;
 use super::observe::Observer;
 use super::operate::Progress;
 use crate::error::{Kind, Result};
-use crate::journal::Base;
+use crate::journal::{Base, Staged};
 use crate::model::{Entry, FileKind, Ino, Meta};
 use crate::remote::Place;
 use crate::store::{Content, Node, View, Which};
@@ -177,6 +177,22 @@ impl Shared {
     /// The remote lost a file that a program had open for writing, and nothing was written: it goes here too.
     pub(super) fn follow_removal(&self, ino: Ino) -> Result<Progress> {
         self.store().write(|tx| self.observer().absent(tx, ino))?;
+        Ok(Progress::Went)
+    }
+
+    /// The remote lost a file of which no byte is here: there is nothing to send, and it goes here too.
+    pub(super) fn let_go(&self, ino: Ino, staged: &Staged) -> Result<Progress> {
+        let base = staged.header().base;
+        self.store().write(|tx| {
+            let mut node = tx.node(ino)?;
+            if let Some(base) = base.filter(|_| self.store().opens().get(ino).writers == 0) {
+                node.content = Content::Version(base.version());
+                tx.set_node(&node)?;
+                self.observer().absent(tx, ino)?;
+            }
+            Ok(())
+        })?;
+        self.drop_if_unneeded(ino)?;
         Ok(Progress::Went)
     }
 

@@ -97,10 +97,7 @@ impl Observer<'_> {
             tx.set_view(sent, 0, Which::Remote, Some(&view))?;
             return Ok(sent);
         }
-        if tx.place(parent)?.is_none() && parent != Ino::ROOT {
-            // Its directory was deleted here and is not yet deleted there: with something new in it, it comes back.
-            self.restore(tx, parent)?;
-        }
+        self.bring_back(tx, parent)?;
         if let Some(there) = tx.lookup(parent, &name)? {
             let mine = tx.view(there.ino, 0, Which::Remote)?;
             if mine.is_none() {
@@ -126,6 +123,11 @@ impl Observer<'_> {
             self.set_aside(tx, &there)?;
         }
         self.show(tx, parent, &view, entry)
+    }
+
+    /// A directory that was deleted here and is not yet deleted there comes back with something new in it.
+    fn bring_back(&self, tx: &mut Tx<'_>, directory: Ino) -> Result<()> {
+        if directory != Ino::ROOT && tx.place(directory)?.is_none() { self.restore(tx, directory) } else { Ok(()) }
     }
 
     /// Shows a new inode on the mount.
@@ -229,6 +231,7 @@ impl Observer<'_> {
 
     /// Follows a move that the remote reports.
     fn move_here(&self, tx: &mut Tx<'_>, ino: Ino, new: &View, base: &mut View) -> Result<()> {
+        self.bring_back(tx, new.parent)?;
         if let Some(there) = tx.lookup(new.parent, &new.shown)?
             && there.ino != ino
         {

@@ -4,7 +4,7 @@ use super::Shared;
 use super::circle;
 use super::goal::{Goal, Occupant};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Entry, FileKind, Ino, Version};
+use crate::model::{Entry, FileKind, Ino, RemotePath, Version};
 use crate::remote::{Condition, Place};
 use crate::store::{Attempt, Content, Node, Rows, Tx, View, Which};
 use std::sync::Arc;
@@ -209,16 +209,19 @@ impl Shared {
         let (from, view) = (super::place_of(rows, ino)?, rows.view(ino, 0, Which::Remote)?);
         let goal = match &view {
             // What it is to move into waits for its place.
-            Some(view) if circle::is_in_the_way_of_its_directory(rows, ino)? => {
-                circle::aside(ino, view.parent, &from.path)?
+            Some(_) if circle::is_in_the_way_of_its_directory(rows, ino)? => {
+                let directory = circle::lasting_directory(rows, ino)?;
+                circle::aside(ino, directory, &rows.remote_path(0, directory)?.unwrap_or_else(RemotePath::root))?
             }
             _ => self.goal(rows, &node)?,
         };
         let occupant = self.occupant(rows, ino, &goal)?;
         let circle = match &occupant {
             // One that is on its way has stepped aside perhaps.
-            Occupant::Staying(other) => rows.moving(*other)?.is_none() && circle::is_circle(rows, ino, *other)?,
-            _ => false,
+            Occupant::Staying(other) | Occupant::Leaving(other, _) => {
+                rows.moving(*other)?.is_none() && circle::is_circle(rows, ino, *other)?
+            }
+            Occupant::Nobody => false,
         };
         Ok(MoveFacts { kind: node.kind, goal, occupant, circle, from, view })
     }
@@ -245,9 +248,10 @@ impl Shared {
                 condition = theirs.version.clone().map_or(Condition::Any, Condition::Is);
                 replaced = Some(other);
             }
-            Occupant::Staying(_) if circle => {
+            Occupant::Staying(_) | Occupant::Leaving(..) if circle => {
                 // Two that change places: one of them steps aside first.
-                goal = circle::aside(ino, goal.parent, &goal.place.path)?;
+                let directory = goal.place.path.split().map_or_else(RemotePath::root, |(parent, _)| parent);
+                goal = circle::aside(ino, goal.parent, &directory)?;
             }
             Occupant::Leaving(other, _) | Occupant::Staying(other) => return Ok(Progress::Waits(other)),
         }

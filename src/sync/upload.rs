@@ -106,6 +106,9 @@ impl Shared {
         }
         let (body, generation): (Body, Option<u64>) = match self.parts.journal.get(ino) {
             Some(staged) => {
+                if staged.holds_nothing() && self.place(ino).is_err() {
+                    return self.let_go(ino, &staged);
+                }
                 if !staged.is_whole() {
                     self.fill(ino).await?;
                 }

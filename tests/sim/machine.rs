@@ -36,6 +36,8 @@ pub struct Machine {
     generation: u64,
     requests: u64,
     pub steps: u64,
+    /// Whether somebody else writes to the account.
+    pub shared: bool,
 }
 
 fn database(home: &tempfile::TempDir, generation: u64) -> PathBuf {
@@ -56,7 +58,20 @@ impl Machine {
         let running = start(&path, &platter, &life, &clock, &memory, &weather, &settings, true, false);
         let (generation, requests, steps) = (0, 2, 0);
         let running = running.expect("a fresh drive starts");
-        Machine { home, platter, clock, memory, weather, life, running, settings, generation, requests, steps }
+        Machine {
+            home,
+            platter,
+            clock,
+            memory,
+            weather,
+            life,
+            running,
+            settings,
+            generation,
+            requests,
+            steps,
+            shared: false,
+        }
     }
 
     /// The worker dies now, unless it did, and the next one starts on what it left.
@@ -162,6 +177,10 @@ impl Machine {
                     }
                     _ => match self.read(entry.ino).await? {
                         Ok(content) => Shown::File(content),
+                        // Somebody else took it away between the listing and the read.
+                        Err(e) if self.shared && matches!(e.kind, Kind::NotFound | Kind::Stale | Kind::Changed) => {
+                            continue;
+                        }
                         Err(e) => panic!("read {path}: {e}"),
                     },
                 };
@@ -236,7 +255,9 @@ fn start(
     let bound = Bound { max_bytes: 1 << 30, min_free_bytes: 0 };
     let deadline = Duration::from_secs(30);
     let start = Start { first, power_lost, uid: 0, gid: 0, deadline, close_waits: false };
-    Running::start(ground, bound, start, settings.clone(), |touched| {
+    let running = Running::start(ground, bound, start, settings.clone(), |touched| {
         Arc::new(fourwheel::fs::Both(Arc::new(Quiet), Arc::new(touched)))
-    })
+    })?;
+    running.cache.scan();
+    Ok(running)
 }

@@ -7,6 +7,7 @@
 //!
 //! Everything runs on one thread and on virtual time, so one seed is one world: `SEED=7 SEEDS=1 TRACE=1 cargo test --test sim NAME --
 //! --nocapture` lives through the same world again. `SEEDS` is how many worlds each test lives through.
+#![allow(clippy::disallowed_methods, reason = "tests live on the real clock and disk too")]
 
 #[path = "../common/flaky.rs"]
 #[allow(dead_code, reason = "the worlds on the real clock use it")]
@@ -21,6 +22,7 @@ mod life;
 mod line;
 mod machine;
 mod model;
+mod shared;
 mod user;
 mod world;
 
@@ -28,8 +30,10 @@ use fourwheel::remote::memory::{everything, nothing};
 use fourwheel::remote::{Capabilities, ChangeFeed, RenameDir};
 use world::{Kindness, Tally, live};
 
+type Able = fn() -> Capabilities;
+
 /// Remotes after `providers`: what decides how the planner goes about it.
-const REMOTES: [(&str, fn() -> Capabilities); 6] = [
+const REMOTES: [(&str, Able); 6] = [
     ("webdav", || Capabilities {
         stable_ids: false,
         changes: ChangeFeed::None,
@@ -92,7 +96,7 @@ fn worlds(usual: u64, kindness: Kindness) {
     );
 }
 
-const CALM: Kindness = Kindness { bad_line: false, crashes: false, power_cuts: false };
+const CALM: Kindness = Kindness { bad_line: false, crashes: false, power_cuts: false, somebody_else: false };
 
 #[test]
 fn a_calm_world() {
@@ -121,12 +125,22 @@ fn the_power_goes() {
 
 #[test]
 fn everything_goes_wrong() {
-    worlds(100, Kindness { power_cuts: true, crashes: true, bad_line: true });
+    worlds(100, Kindness { power_cuts: true, crashes: true, bad_line: true, ..CALM });
+}
+
+#[test]
+fn somebody_else_writes_too() {
+    worlds(100, Kindness { somebody_else: true, ..CALM });
+}
+
+#[test]
+fn somebody_else_writes_too_and_everything_goes_wrong() {
+    worlds(100, Kindness { somebody_else: true, crashes: true, bad_line: true, ..CALM });
 }
 
 #[test]
 fn one_seed_is_one_world() {
-    let kindness = Kindness { power_cuts: true, crashes: true, bad_line: true };
+    let kindness = Kindness { power_cuts: true, crashes: true, bad_line: true, ..CALM };
     for seed in 1..=6 {
         let digest = || one(seed, seed as usize % REMOTES.len(), kindness).digest;
         assert_eq!(digest(), digest(), "seed {seed}");

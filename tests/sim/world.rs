@@ -27,6 +27,8 @@ pub struct Kindness {
     pub crashes: bool,
     /// The power goes.
     pub power_cuts: bool,
+    /// The account has another user.
+    pub somebody_else: bool,
 }
 
 /// What was done in a world, for the sum over many.
@@ -78,13 +80,47 @@ impl Durable {
     }
 }
 
-struct World {
+/// What happened in a world; told when it fails.
+pub struct Trouble {
     seed: u64,
+    kindness: Kindness,
+    diary: Vec<String>,
+}
+
+impl Trouble {
+    pub fn new(seed: u64, kindness: Kindness) -> Trouble {
+        Trouble { seed, kindness, diary: vec![] }
+    }
+
+    pub fn fail(&self, what: &str) -> ! {
+        panic!("{what}")
+    }
+
+    pub fn note(&mut self, machine: &Machine, text: String) {
+        use fourwheel::sys::Clock;
+        let text = format!("{:>10.3} {text}", machine.clock.monotonic().as_secs_f64());
+        if std::env::var_os("TRACE").is_some() {
+            eprintln!("-- {text}");
+        }
+        self.diary.push(text);
+    }
+}
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Trouble { seed, kindness, diary } = self;
+            eprintln!("{}\nSEED={seed} SEEDS=1: {kindness:?}", diary.join("\n"));
+        }
+    }
+}
+
+struct World {
+    trouble: Trouble,
     kindness: Kindness,
     machine: Machine,
     model: Model,
     durable: Durable,
-    diary: Vec<String>,
     rng: Rng,
     tally: Tally,
 }
@@ -116,9 +152,12 @@ pub async fn live(seed: u64, capabilities: Capabilities, kindness: Kindness) -> 
         down: AtomicBool::new(false),
     });
     let machine = Machine::new(memory, clock, weather, settings());
-    let (model, diary) = (Model::default(), vec![]);
+    if kindness.somebody_else {
+        return crate::shared::live(seed, machine, rng, kindness).await;
+    }
+    let (model, trouble) = (Model::default(), Trouble::new(seed, kindness));
     let durable = Durable { names: vec![Names::new()], ..Durable::default() };
-    let mut world = World { seed, kindness, machine, model, durable, diary, rng, tally: Tally::default() };
+    let mut world = World { trouble, kindness, machine, model, durable, rng, tally: Tally::default() };
     // A directory that was never listed cannot be made in.
     world.machine.seen().await;
     world.machine.weather.bad.store(kindness.bad_line, Ordering::Relaxed);
@@ -128,28 +167,13 @@ pub async fn live(seed: u64, capabilities: Capabilities, kindness: Kindness) -> 
     world.end().await
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let World { seed, kindness, .. } = self;
-            eprintln!("{}\nSEED={seed} SEEDS=1: {kindness:?}", self.diary.join("\n"));
-        }
-    }
-}
-
 impl World {
     fn fail(&self, what: &str) -> ! {
-        panic!("{what}")
+        self.trouble.fail(what)
     }
 
     fn note(&mut self, text: String) {
-        use fourwheel::sys::Clock;
-        let at = self.machine.clock.monotonic();
-        let text = format!("{:>10.3} {text}", at.as_secs_f64());
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!("-- {text}");
-        }
-        self.diary.push(text);
+        self.trouble.note(&self.machine, text);
     }
 
     async fn step(&mut self, step: u64) {
@@ -211,7 +235,7 @@ impl World {
         // What only the remote can answer needs a line.
         self.machine.weather.down.store(false, Ordering::Relaxed);
         let done = user::perform(&mut self.machine, &act, &self.model).await;
-        let kind = done.as_ref().map(|done| done.as_ref().map_err(|e| e.kind).map(|()| ()));
+        let kind = done.as_ref().map(|done| done.as_ref().map_err(|e| e.kind));
         self.note(format!("{step} {}: {kind:?}", short(&act)));
         let Some(done) = done else {
             return self.revive(&act, after).await;
@@ -335,8 +359,10 @@ impl World {
         }
         for (path, shown) in &seen {
             let Shown::File(content) = shown else { continue };
-            // Bytes whose name was not synced are shown in lost+found.
-            let found = path.starts_with("lost+found/") || path.contains(" (conflict ");
+            // Bytes whose name was not synced are shown in lost+found. Where a file that was not synced took a name, what had the
+            // name before may be back.
+            let heir = self.model.file(path).filter(|number| !durable.contents.contains_key(number));
+            let found = path.starts_with("lost+found/") || path.contains(" (conflict ") || heir.is_some();
             let removed = |(number, old): (&u64, &Vec<u8>)| {
                 old == content && !content.is_empty() && durable.places(*number).is_empty()
             };
@@ -365,7 +391,7 @@ impl World {
         for _ in 0..200 {
             self.machine.quiet().await?;
             let seen = self.machine.seen().await?;
-            if self.is_on_remote(&seen) {
+            if is_on_remote(&self.machine, &seen) {
                 return Some(seen);
             }
             tokio::time::sleep(Duration::from_secs(10)).await;
@@ -376,29 +402,6 @@ impl World {
             told(&seen),
             self.machine.memory.paths()
         ))
-    }
-
-    fn is_on_remote(&self, seen: &Seen) -> bool {
-        use fourwheel::remote::Remote;
-        let memory = &self.machine.memory;
-        let (files, paths) = (memory.files(), memory.paths());
-        let able = memory.capabilities();
-        let mut there = BTreeSet::new();
-        for (path, shown) in seen {
-            let good = match shown {
-                Shown::File(content) => files.get(path).is_some_and(|found| found == content),
-                Shown::Directory => !able.directories || paths.get(path) == Some(&FileKind::Directory),
-                Shown::Link(_) if able.symlinks => paths.get(path) == Some(&FileKind::Symlink),
-                Shown::Link(target) => {
-                    files.get(&format!("{path}.rclonelink")).is_some_and(|found| found == target.as_bytes())
-                }
-            };
-            if !good {
-                return false;
-            }
-            there.insert(path.clone());
-        }
-        paths.keys().all(|path| there.contains(path.strip_suffix(".rclonelink").unwrap_or(path)))
     }
 
     async fn end(mut self) -> Tally {
@@ -439,20 +442,45 @@ impl World {
         }
         let mut tally = std::mem::take(&mut self.tally);
         tally.worlds = 1;
-        tally.digest = digest(&self.diary, &seen, self.machine.steps + self.machine.life.steps());
+        tally.digest = digest(&self.trouble, &seen, self.machine.steps + self.machine.life.steps());
         self.machine.running.sync.stop();
         tally
     }
 }
 
-fn digest(diary: &[String], seen: &Seen, steps: u64) -> u64 {
+/// Whether the account has what the mount shows, and nothing else.
+pub fn is_on_remote(machine: &Machine, seen: &Seen) -> bool {
+    use fourwheel::remote::Remote;
+    let memory = &machine.memory;
+    let (files, paths) = (memory.files(), memory.paths());
+    let able = memory.capabilities();
+    let mut there = BTreeSet::new();
+    for (path, shown) in seen {
+        let good = match shown {
+            Shown::File(content) => files.get(path).is_some_and(|found| found == content),
+            Shown::Directory => !able.directories || paths.get(path) == Some(&FileKind::Directory),
+            Shown::Link(_) if able.symlinks => paths.get(path) == Some(&FileKind::Symlink),
+            Shown::Link(target) => {
+                files.get(&format!("{path}.rclonelink")).is_some_and(|found| found == target.as_bytes())
+            }
+        };
+        if !good {
+            return false;
+        }
+        there.insert(path.clone());
+    }
+    paths.keys().all(|path| there.contains(path.strip_suffix(".rclonelink").unwrap_or(path)))
+}
+
+pub fn digest(trouble: &Trouble, seen: &Seen, steps: u64) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    (diary, told(seen), steps).hash(&mut hasher);
+    (&trouble.diary, told(seen), steps).hash(&mut hasher);
     hasher.finish()
 }
 
-fn short(act: &Act) -> String {
+/// An act in a few words.
+pub fn short(act: &Act) -> String {
     let len = |content: &[u8]| content.len();
     match act {
         Act::Write { path, content, sync } => {
