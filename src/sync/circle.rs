@@ -98,8 +98,17 @@ pub(super) fn lasting_directory(rows: &Rows<'_>, ino: Ino) -> Result<Ino> {
     }
 }
 
+fn aside_name(ino: Ino) -> String {
+    format!(".~fourwheel.swap-{ino}")
+}
+
+/// Whether this is the name to which `ino` steps aside.
+pub(super) fn is_aside(ino: Ino, raw: &str) -> bool {
+    raw == aside_name(ino)
+}
+
 /// A place in the directory `parent`, which is at `path` on the remote, that no program sees.
 pub(super) fn aside(ino: Ino, parent: Ino, path: &RemotePath) -> Result<Goal> {
-    let raw = format!(".~fourwheel.swap-{ino}");
+    let raw = aside_name(ino);
     Ok(Goal { parent, name: Name::new(raw.as_bytes())?, place: Place::at(path.join(&raw)), raw })
 }

@@ -16,6 +16,8 @@ struct State {
     running: HashMap<String, u32>,
     ended: HashMap<String, u64>,
     listings: HashMap<u64, u32>,
+    /// When an inode was last seen to have moved, while listings run.
+    moved: HashMap<Ino, u64>,
     /// Moves that ended without an answer: their places count as being touched until it is known where the inode is.
     kept: HashMap<Ino, Vec<RemotePath>>,
     /// Places of which something was heard and not believed: to be looked at when they are free. True: with all below.
@@ -110,7 +112,10 @@ impl Guard {
         let mut state = self.lock();
         let State { running, doubted, .. } = &mut *state;
         let free = |text: &String| !above(&RemotePath::new(text)).any(|p| running.contains_key(p));
-        doubted.extract_if(|text, _| free(text)).map(|(text, below)| (RemotePath::new(&text), below)).collect()
+        let taken = doubted.extract_if(|text, _| free(text));
+        let mut taken: Vec<_> = taken.map(|(text, below)| (RemotePath::new(&text), below)).collect();
+        taken.sort();
+        taken
     }
 
     /// Whether a call runs at or above this place.
@@ -152,6 +157,21 @@ impl Listing<'_> {
             state.doubt(path);
         }
         believed
+    }
+
+    /// Notes that an inode has moved, as this listing says; false, and its place is doubted, where another one that may be newer
+    /// said where it is since this one began.
+    pub(super) fn moves(&self, ino: Ino, path: &RemotePath) -> bool {
+        let mut state = self.guard.lock();
+        let news = state.moved.get(&ino).is_none_or(|&moved| moved <= self.began);
+        if news {
+            state.clock += 1;
+            let now = state.clock;
+            state.moved.insert(ino, now);
+        } else {
+            state.doubt(path);
+        }
+        news
     }
 
     /// What this listing says of a place, less what our own calls below it may have changed: a directory's time.
@@ -197,8 +217,14 @@ impl Drop for Listing<'_> {
             }
         }
         match state.listings.keys().min().copied() {
-            Some(oldest) => state.ended.retain(|_, ended| *ended > oldest),
-            None => state.ended.clear(),
+            Some(oldest) => {
+                state.ended.retain(|_, ended| *ended > oldest);
+                state.moved.retain(|_, moved| *moved > oldest);
+            }
+            None => {
+                state.ended.clear();
+                state.moved.clear();
+            }
         }
     }
 }

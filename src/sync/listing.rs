@@ -39,7 +39,7 @@ impl Shared {
                 for (raw, entry) in page {
                     let path = place.path.join(raw);
                     if listing.believes(&path) {
-                        self.observer().present(tx, ino, raw, &listing.settled(&path, entry))?;
+                        self.take_in(tx, &listing, &path, (ino, raw), &listing.settled(&path, entry))?;
                     }
                 }
                 Ok(())
@@ -196,7 +196,8 @@ impl Shared {
                         walk.seen.extend(tx.remote_child(0, holder, raw)?);
                         continue;
                     }
-                    let ino = self.observer().present(tx, holder, raw, &listing.settled(path, entry))?;
+                    let settled = listing.settled(path, entry);
+                    let (ino, _) = self.take_in(tx, listing, path, (holder, raw), &settled)?;
                     walk.seen.insert(ino);
                     if entry.kind == FileKind::Directory {
                         walk.directories.insert(path.clone(), ino);

@@ -33,7 +33,7 @@ use crate::fetch::Fetcher;
 use crate::journal::Journal;
 use crate::model::{Entry, FileKind, Ino, RemotePath};
 use crate::remote::{Place, Remote};
-use crate::store::{Rows, Store, Which};
+use crate::store::{Rows, Store, Tx, Which};
 use crate::sys::Clock;
 use guard::{Guard, Listing};
 use names::Names;
@@ -107,8 +107,35 @@ impl Shared {
             }
             let entry = &listing.settled(path, entry);
             let Some(parent) = tx.at_remote_path(0, &parent)? else { return Ok(None) };
-            self.observer().present(tx, parent, raw, entry).map(Some)
+            let (ino, noted) = self.take_in(tx, listing, path, (parent, raw), entry)?;
+            Ok(noted.then_some(ino))
         })
+    }
+
+    /// Notes an entry at its place; its inode, and whether it was noted. Not while our own move of it is under way, nor where somebody
+    /// else's move of it may have been heard of already: then the place is doubted.
+    fn take_in(
+        &self,
+        tx: &mut Tx<'_>,
+        listing: &Listing<'_>,
+        path: &RemotePath,
+        (parent, raw): (Ino, &str),
+        entry: &Entry,
+    ) -> Result<(Ino, bool)> {
+        let known = entry.id.as_ref().map_or(Ok(None), |id| tx.by_id(0, id))?;
+        if let Some(ino) = known
+            && let Some(view) = tx.view(ino, 0, Which::Remote)?
+            && (view.parent, view.name.as_str()) != (parent, raw)
+            && !listing.moves(ino, path)
+        {
+            return Ok((ino, false));
+        }
+        let ino = self.observer().present(tx, parent, raw, entry)?;
+        let moving = tx.moving(ino)?.is_some();
+        if moving {
+            self.guard.doubt(path);
+        }
+        Ok((ino, !moving))
     }
 
     /// Notes that the remote has nothing at a path. False, and nothing noted, where the listing is not to be believed there.
@@ -129,7 +156,8 @@ impl Shared {
         Ok(believed)
     }
 
-    /// Looks at one place of the remote and notes what is there; nothing if a call of ours touched it meanwhile.
+    /// Looks at one place of the remote and notes what is there; nothing if a call of ours touched it meanwhile. By its path: what has
+    /// the id of the place may be somewhere else by now.
     async fn look(&self, place: &Place) -> Result<Option<Entry>> {
         Ok(self.look_closely(place).await?.0)
     }
@@ -137,7 +165,7 @@ impl Shared {
     /// The same, and whether it was noted.
     async fn look_closely(&self, place: &Place) -> Result<(Option<Entry>, bool)> {
         let listing = self.guard.listing();
-        let entry = self.remote().stat(place).await?;
+        let entry = self.remote().stat(&Place::at(place.path.clone())).await?;
         let noted = match &entry {
             Some(entry) => self.note_present(&place.path, entry, &listing)?.is_some(),
             None => self.note_absent(&place.path, &listing)?,

@@ -200,7 +200,11 @@ impl Observer<'_> {
             }
             return Ok(());
         };
-        if moved && at_parent == base.parent && at_name == base.shown {
+        if moved && super::circle::is_aside(ino, raw) {
+            // Our own step: it goes on from there.
+            (base.parent, base.name, base.shown) = (new.parent, new.name.clone(), new.shown.clone());
+            tx.set_view(ino, 0, Which::Base, Some(&base))?;
+        } else if moved && at_parent == base.parent && at_name == base.shown {
             self.move_here(tx, ino, &new, &mut base)?;
         }
         let clean = match &node.content {

@@ -403,13 +403,16 @@ pub(super) fn renamed(
 ) -> Result<Option<(Version, Version)>> {
     let mut retagged = None;
     time_moved(tx, goal.parent)?;
+    let moved = tx.view(ino, 0, Which::Remote)?;
     for which in [Which::Remote, Which::Base] {
         let Some(mut view) = tx.view(ino, 0, which)? else { continue };
         let before = view.version.clone();
+        // What was moved may be newer than what both sides agreed on: then that is not called by the new tag.
+        let same = moved.as_ref().is_none_or(|moved| moved.version == before);
         (view.parent, view.name, view.shown) = (goal.parent, goal.raw.clone(), goal.name.clone());
         if let Some(entry) = entry {
             view.id = entry.id.clone().or(view.id);
-            if entry.version.is_some() {
+            if entry.version.is_some() && same {
                 view.version = entry.version.clone();
             }
             view.server_mtime_ns = entry.server_mtime_ns.or(view.server_mtime_ns);

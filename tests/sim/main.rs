@@ -100,42 +100,42 @@ const CALM: Kindness = Kindness { bad_line: false, crashes: false, power_cuts: f
 
 #[test]
 fn a_calm_world() {
-    worlds(100, CALM);
+    worlds(25, CALM);
 }
 
 #[test]
 fn a_bad_line() {
-    worlds(100, Kindness { bad_line: true, ..CALM });
+    worlds(25, Kindness { bad_line: true, ..CALM });
 }
 
 #[test]
 fn workers_die() {
-    worlds(100, Kindness { crashes: true, ..CALM });
+    worlds(25, Kindness { crashes: true, ..CALM });
 }
 
 #[test]
 fn workers_die_on_a_bad_line() {
-    worlds(100, Kindness { crashes: true, bad_line: true, ..CALM });
+    worlds(25, Kindness { crashes: true, bad_line: true, ..CALM });
 }
 
 #[test]
 fn the_power_goes() {
-    worlds(100, Kindness { power_cuts: true, ..CALM });
+    worlds(25, Kindness { power_cuts: true, ..CALM });
 }
 
 #[test]
 fn everything_goes_wrong() {
-    worlds(100, Kindness { power_cuts: true, crashes: true, bad_line: true, ..CALM });
+    worlds(25, Kindness { power_cuts: true, crashes: true, bad_line: true, ..CALM });
 }
 
 #[test]
 fn somebody_else_writes_too() {
-    worlds(100, Kindness { somebody_else: true, ..CALM });
+    worlds(25, Kindness { somebody_else: true, ..CALM });
 }
 
 #[test]
 fn somebody_else_writes_too_and_everything_goes_wrong() {
-    worlds(100, Kindness { somebody_else: true, crashes: true, bad_line: true, ..CALM });
+    worlds(25, Kindness { somebody_else: true, crashes: true, bad_line: true, ..CALM });
 }
 
 #[test]

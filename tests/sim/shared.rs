@@ -1,17 +1,18 @@
 //! Worlds with somebody else, who writes to the account directly, knowing what is there.
 //!
-//! Nobody can say then what the mount must show at once. But what the user wrote is gone only when the user saw and replaced or removed
-//! it, or the other did with the knowledge of exactly that content; everything else is somewhere in the end, under its name or as
-//! a conflict copy, and both sides are equal.
+//! Nobody can say then what the mount must show at once. But what either wrote is gone only when one of them saw and replaced or
+//! removed it, the other with the knowledge of exactly that content; everything else is somewhere in the end, under its name or
+//! as a conflict copy, and both sides are equal.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, name};
 use crate::model::{Model, Seen, Shown, told};
 use crate::rig::Rng;
 use crate::user::{self, Act};
 use crate::world::{Kindness, Tally, Trouble, digest, is_on_remote, short};
 use fourwheel::drive::RenameMode;
-use fourwheel::model::{Meta, RemotePath};
+use fourwheel::model::{Ino, Meta, RemotePath};
 use fourwheel::remote::{Condition, Place, PutRequest, Remote, body};
+use fourwheel::store::Which;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const PATHS: [&str; 10] = ["f0", "f1", "f2", "f3", "d0/f0", "d0/f1", "d0/f2", "d
 struct World {
     trouble: Trouble,
     machine: Machine,
-    /// What the user wrote, and nobody who saw it replaced or removed.
+    /// What was written, and nobody who saw it replaced or removed.
     alive: BTreeSet<Vec<u8>>,
     rng: Rng,
     tally: Tally,
@@ -92,6 +93,23 @@ impl World {
         }
     }
 
+    /// What the mount shows at a path this very moment, where that is what the account has there.
+    async fn shown_now(&self, path: &str) -> Option<Vec<u8>> {
+        let shown = self.machine.running.store.read(|rows| {
+            let mut at = Ino::ROOT;
+            for part in path.split('/').filter(|part| !part.is_empty()) {
+                let Some(next) = rows.child(at, &name(part))? else { return Ok(None) };
+                at = next;
+            }
+            // It may be called something else there.
+            Ok(rows.remote_path(0, at)?.zip(rows.view(at, 0, Which::Base)?.and_then(|base| base.version)))
+        });
+        let (place, version) = shown.ok()??;
+        let there = self.machine.memory.stat(&Place::at(place.clone())).await.ok()??;
+        let known = there.version == Some(version);
+        self.machine.memory.files().get(place.as_str()).filter(|_| known).map(|bytes| bytes.to_vec())
+    }
+
     async fn user(&mut self, step: u64) {
         let (path, other) = (self.any(), self.any());
         let content = format!("u{step}:{}", "x".repeat(self.rng.next(3000) as usize)).into_bytes();
@@ -112,12 +130,17 @@ impl World {
         let Some(before) = self.visible(replaced).await else { return };
         // A file that is renamed to itself stays.
         let before = if replaced == path && matches!(act, Act::Rename { .. }) { None } else { before };
+        // What came while the user was looking.
+        let meanwhile = self.shown_now(replaced).await.filter(|_| before.is_some());
         let done = user::perform(&mut self.machine, &act, &Model::default()).await;
         let kind = done.as_ref().map(|done| done.as_ref().map_err(|e| e.kind));
         self.note(format!("{step} user: {}: {kind:?}", short(&act)));
         let happened = done.as_ref().is_none_or(Result::is_ok);
         if happened && let Some(before) = before {
             self.alive.remove(&before);
+            if let Some(meanwhile) = meanwhile {
+                self.alive.remove(&meanwhile);
+            }
         }
         if let Some(Ok(())) = done {
             self.tally.acknowledged += 1;
@@ -139,8 +162,14 @@ impl World {
         let (said, done) = match self.rng.next(8) {
             0..5 => {
                 let new = format!("o{step}:{}", "y".repeat(self.rng.next(3000) as usize)).into_bytes();
-                let request = PutRequest { body: body(new), meta: Meta::default(), condition };
-                (format!("writes {path}"), memory.put(&place, request).await.map(drop))
+                let request = PutRequest { body: body(new.clone()), meta: Meta::default(), condition };
+                let done = memory.put(&place, request).await.map(drop);
+                // Where conditions are ignored, what comes within the instant of our own call is lost, as the README says.
+                let able = memory.capabilities();
+                if done.is_ok() && able.conditional_create && able.conditional_replace && able.conditional_remove {
+                    self.alive.insert(new);
+                }
+                (format!("writes {path}"), done)
             }
             5..7 => (format!("removes {path}"), memory.remove(&place, false, &condition).await),
             _ => {
@@ -170,7 +199,7 @@ impl World {
         for content in &self.alive {
             if !there.contains(content) {
                 let head = String::from_utf8_lossy(&content[..content.len().min(8)]).into_owned();
-                self.trouble.fail(&format!("what the user wrote as {head} is lost; there is {:#?}", told(&seen)));
+                self.trouble.fail(&format!("what was written as {head} is lost; there is {:#?}", told(&seen)));
             }
         }
         self.machine.forget();
