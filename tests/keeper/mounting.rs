@@ -179,7 +179,7 @@ fn a_user_mounts_through_fusermount3() {
     drive.stop();
     // A dead keeper's mount is cleaned by the user's next one.
     rig.control.remove("worker");
-    let start = || Drive { rig: &rig, child: rig.command(&[]).uid(NOBODY).gid(NOBODY).spawn().unwrap() };
+    let start = || Drive { rig: &rig, child: rig.command_of(&program, &[]).uid(NOBODY).gid(NOBODY).spawn().unwrap() };
     let drive = start();
     drive.worker_after(0);
     let worker = rig.worker().unwrap().1;

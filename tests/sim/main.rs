@@ -84,9 +84,17 @@ fn worlds(usual: u64, kindness: Kindness) {
         let remote = seed as usize % REMOTES.len();
         sum += one(seed, remote, kindness);
     }
+    let kind = [
+        (kindness.bad_line, "bad line"),
+        (kindness.crashes, "crashes"),
+        (kindness.power_cuts, "power cuts"),
+        (kindness.somebody_else, "somebody else"),
+    ];
+    let kind: Vec<&str> = kind.iter().filter(|(there, _)| *there).map(|(_, name)| *name).collect();
     println!(
-        "{} worlds, {} acknowledged calls, {} crashes, {} power cuts, {} conflicts, 0 lost, in {:.1} s; digest {:016x}",
+        "{} worlds ({}), {} acknowledged calls, {} crashes, {} power cuts, {} conflicts, 0 lost, in {:.1} s; digest {:016x}",
         sum.worlds,
+        if kind.is_empty() { "calm".to_owned() } else { kind.join(", ") },
         sum.acknowledged,
         sum.crashes,
         sum.power_cuts,

@@ -128,18 +128,17 @@ impl World {
             _ => "",
         };
         let Some(before) = self.visible(replaced).await else { return };
-        // A file that is renamed to itself stays.
-        let before = if replaced == path && matches!(act, Act::Rename { .. }) { None } else { before };
         // What came while the user was looking.
-        let meanwhile = self.shown_now(replaced).await.filter(|_| before.is_some());
+        let meanwhile = self.shown_now(replaced).await;
+        // A file that is renamed to itself stays.
+        let stays = replaced == path && matches!(act, Act::Rename { .. });
         let done = user::perform(&mut self.machine, &act, &Model::default()).await;
         let kind = done.as_ref().map(|done| done.as_ref().map_err(|e| e.kind));
         self.note(format!("{step} user: {}: {kind:?}", short(&act)));
         let happened = done.as_ref().is_none_or(Result::is_ok);
-        if happened && let Some(before) = before {
-            self.alive.remove(&before);
-            if let Some(meanwhile) = meanwhile {
-                self.alive.remove(&meanwhile);
+        if happened && !stays {
+            for content in before.into_iter().chain(meanwhile) {
+                self.alive.remove(&content);
             }
         }
         if let Some(Ok(())) = done {
