@@ -431,14 +431,15 @@ class Drive:
         detach(self.mount_point)
 
     def disk_bytes(self):
-        """Bytes on disk of state and cache together, as du counts."""
-        total = 0
+        """Bytes on disk of state and cache together, as du counts: a file that is moved from one to the other meanwhile only once."""
+        blocks = {}
         for folder in (self.disk / "state", self.disk / "cache"):
             for at, _, names in os.walk(folder):
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
-                        total += os.lstat(os.path.join(at, name)).st_blocks * 512
-        return total
+                        found = os.lstat(os.path.join(at, name))
+                        blocks[found.st_dev, found.st_ino] = found.st_blocks
+        return sum(blocks.values()) * 512
 
 
 class Trial(contextlib.ExitStack):
