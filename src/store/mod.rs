@@ -172,7 +172,8 @@ impl Store {
     /// such a node again. `discard` drops its bytes first: after a crash in between, a row without bytes is nobody's, and bytes
     /// without a row would be shown as somebody's.
     pub fn purge(&self, ino: Ino, discard: impl FnOnce() -> Result<()>) -> Result<bool> {
-        if self.opens.is_held(ino) || self.read(|rows| is_needed(rows, ino))? {
+        // In this order: what loses its name is held before that is seen.
+        if self.read(|rows| is_needed(rows, ino))? || self.opens.is_held(ino) {
             return Ok(false);
         }
         discard()?;

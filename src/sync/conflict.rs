@@ -22,8 +22,8 @@ impl Shared {
         }
         if both_files {
             self.complete(ino, &view).await?;
-            if self.same_bytes(ino, &view).await? {
-                return self.converge(ino, &view);
+            if let Some(generation) = self.same_bytes(ino, &view).await? {
+                return self.converge(ino, &view, generation);
             }
         }
         if matches!(view.kind, FileKind::File | FileKind::Symlink) && self.is_ours(ino, &view).await? {
@@ -180,18 +180,23 @@ impl Shared {
         Ok(Progress::Went)
     }
 
-    /// The remote lost a file of which no byte is here: there is nothing to send, and it goes here too.
-    pub(super) fn let_go(&self, ino: Ino, staged: &Staged) -> Result<Progress> {
-        let base = staged.header().base;
-        self.store().write(|tx| {
-            let mut node = tx.node(ino)?;
-            if let Some(base) = base.filter(|_| self.store().opens().get(ino).writers == 0) {
+    /// The remote lost a file of which no byte is here: there is nothing to send, and it goes here too. Unless it is written to
+    /// meanwhile: then the planner looks again.
+    pub(super) fn let_go(&self, ino: Ino, staged: &Arc<Staged>) -> Result<Progress> {
+        let generation = staged.snapshot()?.generation;
+        let Some(base) = staged.header().base.filter(|_| staged.holds_nothing()) else { return Ok(Progress::Busy) };
+        if self.store().opens().get(ino).writers > 0 {
+            return Ok(Progress::Busy);
+        }
+        let follow = || {
+            self.store().write(|tx| {
+                let mut node = tx.node(ino)?;
                 node.content = Content::Version(base.version());
                 tx.set_node(&node)?;
-                self.observer().absent(tx, ino)?;
-            }
-            Ok(())
-        })?;
+                self.observer().absent(tx, ino)
+            })
+        };
+        self.parts.journal.finish(ino, Some(generation), |_, _| follow(), |_| false)?;
         self.drop_if_unneeded(ino)?;
         Ok(Progress::Went)
     }

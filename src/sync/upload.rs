@@ -303,37 +303,39 @@ impl Shared {
         Ok(at == size)
     }
 
-    /// Whether the bytes here are those of the remote's view.
-    pub(super) async fn same_bytes(self: &Arc<Self>, ino: Ino, view: &View) -> Result<bool> {
-        let Some(version) = &view.version else { return Ok(false) };
+    /// Whether the bytes here are those of the remote's view: then the generation that was compared, if they are in the journal.
+    pub(super) async fn same_bytes(self: &Arc<Self>, ino: Ino, view: &View) -> Result<Option<Option<u64>>> {
+        let Some(version) = &view.version else { return Ok(None) };
         let node = self.store().read(|rows| rows.node(ino))?;
-        let body: Body = match self.parts.journal.get(ino) {
+        let (body, generation): (Body, Option<u64>) = match self.parts.journal.get(ino) {
             Some(staged) if staged.is_whole() => {
-                Arc::new(Journaled { snapshot: staged.snapshot()?, shared: self.clone(), ino, base: None })
+                let snapshot = staged.snapshot()?;
+                let generation = snapshot.generation;
+                (Arc::new(Journaled { snapshot, shared: self.clone(), ino, base: None }), Some(generation))
             }
-            Some(_) => return Ok(false),
-            None if node.content == Content::Dirty => Arc::new(Literal(Bytes::new())),
-            None => return Ok(false),
+            Some(_) => return Ok(None),
+            None if node.content == Content::Dirty => (Arc::new(Literal(Bytes::new())), None),
+            None => return Ok(None),
         };
         if body.size() != view.size {
-            return Ok(false);
+            return Ok(None);
         }
         let place = self.place(ino)?;
         match self.equal(&place, version, &body).await {
-            Err(e) if e.kind == Kind::Changed => Ok(false),
-            other => other,
+            Err(e) if e.kind == Kind::Changed => Ok(None),
+            other => other.map(|equal| equal.then_some(generation)),
         }
     }
 
-    /// Both sides have the same bytes: nothing was in conflict.
-    pub(super) fn converge(&self, ino: Ino, view: &View) -> Result<Progress> {
+    /// Both sides have the same bytes: nothing was in conflict. `generation` is the one that was compared: what is written since
+    /// stays.
+    pub(super) fn converge(&self, ino: Ino, view: &View, generation: Option<u64>) -> Result<Progress> {
         let (goal, node) = self.store().read(|rows| {
             let node = rows.node(ino)?;
             let place = super::place_of(rows, ino)?;
             Ok((Goal { parent: view.parent, name: view.shown.clone(), raw: view.name.clone(), place }, node))
         })?;
         let entry = super::conflict::entry_of(view);
-        let generation = self.parts.journal.get(ino).map(|staged| staged.generation());
         self.confirm(ino, &goal, &entry, &node.meta(), generation)
     }
 
